@@ -1,0 +1,123 @@
+"""Folders and files that are either complete or absent, and never shared by two writers.
+
+Everything WikiGPT leaves on disk goes through here: written into a temporary sibling, flushed to the
+disk, then renamed (rename is atomic on one file system), so that a crash leaves the old version.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from wikigpt.errors import UserError
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Short hex digest of JSON-serialisable values; equal values give equal fingerprints."""
+    data = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Replace `path` by `data` (text as UTF-8) in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable UTF-8 JSON, atomically."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or damaged one is a `UserError` naming the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; the step that writes it has not been run.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete its folder and build it again.") from None
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to fill; on success it takes `path`'s place, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    # mkdtemp makes the folder private (0700); the artefact should have the usual permissions.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o777 & ~umask)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        if path.exists():
+            old = path.with_name(f".{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file; a second process that wants it gets a `UserError` at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"another wikigpt process is writing to {folder}; wait for it or choose another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_output_folder(path: Path, marker: str) -> None:
+    """Refuse to write into a folder that holds something else.
+
+    A folder is ours when it is absent, empty, or holds `marker` (the artefact's manifest).
+    """
+    if path.is_file():
+        raise UserError(f"{path} is a file, but a folder is needed there; give another name.")
+    if path.is_dir() and not (path / marker).exists():
+        strangers = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
+        if strangers:
+            names = ", ".join(strangers[:3]) + (", …" if len(strangers) > 3 else "")
+            raise UserError(
+                f"{path} already holds something else ({names}) and is not an output of this command; "
+                "give an empty or a new folder."
+            )

@@ -1,0 +1,195 @@
+"""Token shards: all documents of a split as one flat array on disk, read through memory mapping.
+
+`NAME.bin` holds the token ids (uint16 below 65,536 tokens, else uint32), `NAME.offsets.bin` (uint64) where
+each document starts, plus the end of the last, and `NAME.mask.bin` (uint8), where present, which tokens
+are to be learned. `tokens.json` describes the splits and carries their checksums.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from wikigpt.artifacts import atomic_folder, read_json, sha256_file, write_json
+from wikigpt.errors import UserError
+from wikigpt.tokens.chat import ChatFormat, Message
+from wikigpt.tokens.tokenizer import END_OF_TEXT, encode_texts
+
+MANIFEST = "tokens.json"
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One split of a tokens folder, memory-mapped."""
+
+    name: str
+    tokens: np.ndarray  # [n_tokens] uint16 or uint32
+    offsets: np.ndarray  # [n_documents + 1] uint64
+    mask: np.ndarray | None  # [n_tokens] uint8: 1 where a token is a target; None: every token is
+    n_bytes: int  # UTF-8 bytes of the text that was encoded
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.offsets) - 1
+
+
+class _SplitWriter:
+    """Appends documents to one split's files."""
+
+    def __init__(self, folder: Path, name: str, dtype: np.dtype, masked: bool):
+        self.folder, self.name, self.dtype = folder, name, dtype
+        self.tokens = (folder / f"{name}.bin").open("wb")
+        self.mask = (folder / f"{name}.mask.bin").open("wb") if masked else None
+        self.offsets = [0]
+        self.n_bytes = 0
+
+    def add(self, ids: list[int], n_bytes: int, mask: list[int] | None = None) -> None:
+        self.tokens.write(np.asarray(ids, dtype=self.dtype).tobytes())
+        if self.mask:
+            self.mask.write(np.asarray(mask, dtype=np.uint8).tobytes())
+        self.offsets.append(self.offsets[-1] + len(ids))
+        self.n_bytes += n_bytes
+
+    def close(self) -> dict[str, Any]:
+        files = [self.tokens.name]
+        self.tokens.close()
+        if self.mask:
+            files.append(self.mask.name)
+            self.mask.close()
+        offsets = self.folder / f"{self.name}.offsets.bin"
+        offsets.write_bytes(np.asarray(self.offsets, dtype=np.uint64).tobytes())
+        files.append(str(offsets))
+        return {
+            "tokens": self.offsets[-1],
+            "documents": len(self.offsets) - 1,
+            "bytes": self.n_bytes,
+            "masked": self.mask is not None,
+            "sha256": {Path(file).name: sha256_file(Path(file)) for file in files},
+        }
+
+
+def _write(
+    output: Path,
+    tokenizer: Tokenizer,
+    tokenizer_sha256: str,
+    documents: Iterable[tuple[str, list[int], int, list[int] | None]],
+    *,
+    masked: bool,
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() < 65_536 else np.uint32)
+    with atomic_folder(output) as folder:
+        writers: dict[str, _SplitWriter] = {}
+        for split, ids, n_bytes, mask in documents:
+            if split not in writers:
+                writers[split] = _SplitWriter(folder, split, dtype, masked)
+            writers[split].add(ids, n_bytes, mask)
+        manifest = {
+            "dtype": dtype.name,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "tokenizer_sha256": tokenizer_sha256,
+            "splits": {name: writer.close() for name, writer in sorted(writers.items())},
+            **(extra or {}),
+        }
+        write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def write_text_tokens(
+    output: Path,
+    documents: Iterable[tuple[str, str]],
+    tokenizer: Tokenizer,
+    tokenizer_sha256: str,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Encode `(split, text)` documents, each closed by `<|endoftext|>`; returns the manifest."""
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        raise UserError(f"this tokenizer has no {END_OF_TEXT} token to close an article with.")
+
+    def encoded() -> Iterator[tuple[str, list[int], int, None]]:
+        done = 0
+        iterator = iter(documents)
+        while batch := list(itertools.islice(iterator, 256)):
+            encodings = encode_texts(tokenizer, [text for _, text in batch])
+            for (split, text), ids in zip(batch, encodings, strict=True):
+                yield split, [*ids, end], len(text.encode()), None
+            done += len(batch)
+            if progress:
+                progress(done, 0, f"{done:,} articles")
+
+    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=False)
+
+
+def write_chat_tokens(
+    output: Path,
+    conversations: Iterable[tuple[str, list[Message]]],
+    tokenizer: Tokenizer,
+    tokenizer_sha256: str,
+    *,
+    max_length: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Encode `(split, messages)` conversations with the mask of what the assistant says.
+
+    A conversation longer than `max_length` tokens is left out and counted (`too_long`): an answer cut
+    in the middle would teach the model to stop there.
+    """
+    chat = ChatFormat.of(tokenizer)
+    dropped = {"too_long": 0, "nothing_to_learn": 0}
+
+    def encoded() -> Iterator[tuple[str, list[int], int, list[int]]]:
+        for done, (split, messages) in enumerate(conversations, 1):
+            ids, mask = chat.encode(messages)
+            if len(ids) > max_length:
+                dropped["too_long"] += 1
+            elif not any(mask):
+                dropped["nothing_to_learn"] += 1
+            else:
+                said = sum(len(m["content"].encode()) for m in messages if m["role"] == "assistant")
+                yield split, ids, said, mask
+            if progress and done % 1000 == 0:
+                progress(done, 0, f"{done:,} conversations")
+
+    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=True, extra={"dropped": dropped})
+
+
+def open_shards(
+    folder: Path, *, tokenizer_sha256: str | None = None, verify: bool = False
+) -> dict[str, Shard]:
+    """The splits of a tokens folder by name.
+
+    Args:
+        tokenizer_sha256: refuse shards that another tokenizer wrote.
+        verify: read everything and compare the checksums.
+    """
+    manifest = read_json(folder / MANIFEST)
+    if tokenizer_sha256 and manifest["tokenizer_sha256"] != tokenizer_sha256:
+        raise UserError(f"{folder} was written with another tokenizer; encode the corpus again.")
+    dtype = np.dtype(manifest["dtype"])
+    shards = {}
+    for name, facts in manifest["splits"].items():
+        paths = {kind: folder / f"{name}{kind}.bin" for kind in ("", ".offsets", ".mask")}
+        expected = facts["tokens"] * dtype.itemsize
+        if not paths[""].is_file() or paths[""].stat().st_size != expected:
+            raise UserError(f"{paths['']} is missing or has not {expected} bytes; encode the corpus again.")
+        if verify:
+            for file, checksum in facts["sha256"].items():
+                if sha256_file(folder / file) != checksum:
+                    raise UserError(f"{folder / file} does not match its checksum; encode the corpus again.")
+        if not facts["tokens"]:
+            continue
+        shards[name] = Shard(
+            name,
+            np.memmap(paths[""], dtype=dtype, mode="r"),
+            np.fromfile(paths[".offsets"], dtype=np.uint64),
+            np.memmap(paths[".mask"], dtype=np.uint8, mode="r") if facts["masked"] else None,
+            facts["bytes"],
+        )
+    return shards
