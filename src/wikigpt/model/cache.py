@@ -6,6 +6,20 @@ from torch import Tensor
 from wikigpt.model.config import ModelConfig
 
 
+class LayerCache:
+    """One layer's share of a `Cache`: what its attention appends to and looks back on."""
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int, mask: Tensor | None):
+        self.keys, self.values, self.length, self.mask = keys, values, length, mask
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new keys and values `[batch, heads, n, head_dim]`; returns all of the layer so far."""
+        stop = self.length + keys.shape[2]
+        self.keys[:, :, self.length : stop] = keys
+        self.values[:, :, self.length : stop] = values
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+
 class Cache:
     """A preallocated key/value cache for a batch whose rows are padded on the left.
 
@@ -21,12 +35,10 @@ class Cache:
         self.padding = padding
         self.length = 0
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new keys and values `[batch, heads, n, head_dim]`; returns all of the layer so far."""
-        stop = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : stop] = keys
-        self.values[layer, :, :, self.length : stop] = values
-        return self.keys[layer, :, :, :stop], self.values[layer, :, :, :stop]
+    def layers(self, n_tokens: int) -> list[LayerCache]:
+        """Each layer's view of the cache, for a step of `n_tokens` new tokens."""
+        mask = self.mask(n_tokens)
+        return [LayerCache(k, v, self.length, mask) for k, v in zip(self.keys, self.values, strict=True)]
 
     def advance(self, n_tokens: int) -> None:
         """Count `n_tokens` as stored, once every layer has appended them."""

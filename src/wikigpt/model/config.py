@@ -49,17 +49,16 @@ class ModelConfig(BaseModel):
         if isinstance(values, dict):
             values = dict(values)
             d_model, n_heads = values.get("d_model", 256), values.get("n_heads", 4)
-            if isinstance(d_model, int) and isinstance(n_heads, int) and n_heads > 0:
-                if values.get("n_kv_heads") is None:
-                    values["n_kv_heads"] = n_heads
-                if values.get("head_dim") is None:
-                    if d_model % n_heads:
-                        raise ValueError(
-                            f"d_model={d_model} is not a multiple of n_heads={n_heads}; change one or set head_dim"
-                        )
-                    values["head_dim"] = d_model // n_heads
-                if values.get("d_ff") is None:
-                    values["d_ff"] = max(64, round(d_model * 8 / 3 / 64) * 64)
+            if not (isinstance(d_model, int) and isinstance(n_heads, int) and n_heads > 0):
+                return values  # field validation says what is wrong
+            if values.get("n_kv_heads") is None:
+                values["n_kv_heads"] = n_heads
+            if values.get("head_dim") is None:
+                if d_model % n_heads:
+                    raise ValueError(f"d_model={d_model} is not a multiple of n_heads={n_heads}")
+                values["head_dim"] = d_model // n_heads
+            if values.get("d_ff") is None:
+                values["d_ff"] = max(64, round(d_model * 8 / 3 / 64) * 64)
         return values
 
     @model_validator(mode="after")

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wikigpt.model.cache import Cache
+from wikigpt.model.cache import Cache, LayerCache
 from wikigpt.model.config import FAMILIES, ModelConfig
 
 # Queries are cut into blocks of this many rows, so that each multiplies only the keys it may see: half of
 # the score matrix is never computed. On CPUs plain matmuls beat SDPA by far (docs/experiments.md).
-ATTENTION_BLOCK = 64
+ATTENTION_BLOCK = 128
 
 
 class RMSNorm(nn.Module):
@@ -27,7 +27,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        # Under autocast queries and keys arrive in bf16, the gain is fp32: norm in the gain's precision.
+        return F.rms_norm(x.to(self.weight.dtype), (x.shape[-1],), self.weight, self.eps)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -88,8 +89,7 @@ class Attention(nn.Module):
         x: Tensor,
         angles: tuple[Tensor, Tensor],
         document_ids: Tensor | None,
-        cache: Cache | None,
-        layer: int,
+        cache: LayerCache | None,
     ) -> Tensor:
         batch, n_tokens, _ = x.shape
         q = self.q_proj(x).view(batch, n_tokens, self.n_heads, self.head_dim)
@@ -98,12 +98,12 @@ class Attention(nn.Module):
         q = rotate(self.q_norm(q).transpose(1, 2), *angles).to(v.dtype)
         k = rotate(self.k_norm(k).transpose(1, 2), *angles).to(v.dtype)
         if cache is not None:
-            k, v = cache.append(layer, k, v)
+            k, v = cache.append(k, v)
         if self.n_kv_heads != self.n_heads:
             k = k.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
             v = v.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
         if cache is not None:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask(n_tokens))
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
         else:
             y = block_causal_attention(q, k, v, document_ids)
         return self.o_proj(y.transpose(1, 2).reshape(batch, n_tokens, self.n_heads * self.head_dim))
@@ -137,10 +137,9 @@ class Block(nn.Module):
         x: Tensor,
         angles: tuple[Tensor, Tensor],
         document_ids: Tensor | None = None,
-        cache: Cache | None = None,
-        layer: int = 0,
+        cache: LayerCache | None = None,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), angles, document_ids, cache, layer)
+        x = x + self.self_attn(self.input_layernorm(x), angles, document_ids, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -157,16 +156,19 @@ class Decoder(nn.Module):
     def forward(
         self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None
     ) -> Tensor:
+        n_tokens = input_ids.shape[1]
         if cache is None:
-            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+            positions = torch.arange(n_tokens, device=input_ids.device)
+            caches: list[LayerCache | None] = [None] * len(self.layers)
         else:
-            positions = cache.positions(input_ids.shape[1])[:, None]
+            positions = cache.positions(n_tokens)[:, None]
+            caches = [*cache.layers(n_tokens)]
         angles = rotary_angles(positions, self.config.key_dim, self.config.rope_theta)
         x = self.embed_tokens(input_ids)
-        for index, layer in enumerate(self.layers):
-            x = layer(x, angles, document_ids, cache, index)
+        for layer, layer_cache in zip(self.layers, caches, strict=True):
+            x = layer(x, angles, document_ids, layer_cache)
         if cache is not None:
-            cache.advance(input_ids.shape[1])
+            cache.advance(n_tokens)
         return self.norm(x)
 
 

@@ -108,10 +108,10 @@ def write_text_tokens(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Encode `(split, text)` documents, each closed by `<|endoftext|>`; returns the manifest."""
+    """Encode `(split, text)` documents, each opened by `<|endoftext|>`; returns the manifest."""
     end = tokenizer.token_to_id(END_OF_TEXT)
     if end is None:
-        raise UserError(f"this tokenizer has no {END_OF_TEXT} token to close an article with.")
+        raise UserError(f"this tokenizer has no {END_OF_TEXT} token to open an article with.")
 
     def encoded() -> Iterator[tuple[str, list[int], int, None]]:
         done = 0
@@ -119,7 +119,7 @@ def write_text_tokens(
         while batch := list(itertools.islice(iterator, 256)):
             encodings = encode_texts(tokenizer, [text for _, text in batch])
             for (split, text), ids in zip(batch, encodings, strict=True):
-                yield split, [*ids, end], len(text.encode()), None
+                yield split, [end, *ids], len(text.encode()), None
             done += len(batch)
             if progress:
                 progress(done, 0, f"{done:,} articles")

@@ -1,0 +1,172 @@
+"""Generation: prompts in, text out, whole or streamed, one or many at a time."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from wikigpt.chat.sampling import Sampling, choose_token
+from wikigpt.errors import UserError
+from wikigpt.model import Cache, Transformer, load_model
+from wikigpt.tokens import ChatFormat, Message, encode_texts, load_tokenizer
+from wikigpt.tokens.tokenizer import END_OF_TEXT
+
+Prompt = str | Sequence[Message]
+BATCH_ROWS = 64  # prompts generated together; beyond this the cache of a small model leaves the CPU's
+
+
+@dataclass
+class Completion:
+    """What the model said to one prompt."""
+
+    text: str
+    token_logprobs: list[float]  # natural logarithm, before temperature and filters
+    finish_reason: str  # "stop": it ended by itself or at a stop text; "length": it was cut
+    prompt_tokens: int
+
+
+@dataclass
+class _Row:
+    """One prompt being answered."""
+
+    prompt: list[int]
+    sampling: Sampling
+    generator: torch.Generator
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    text: str = ""
+    finish_reason: str = ""
+
+    def __post_init__(self) -> None:
+        # Gives out text only when its last character is whole: a Chinese one may span three tokens.
+        self._decoder = DecodeStream(skip_special_tokens=True)
+
+    @property
+    def seen(self) -> list[int]:
+        """Tokens that a repetition penalty falls on."""
+        return [] if self.sampling.repetition_penalty == 1.0 else self.prompt + self.ids
+
+    def take(self, token: int, logprob: float, end_tokens: set[int], tokenizer: Tokenizer) -> None:
+        """Append a token; sets `finish_reason` where the answer ends with it."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if token in end_tokens:
+            self.finish_reason = "stop"
+            return
+        self.text += self._decoder.step(tokenizer, token) or ""
+        cuts = [at for stop in self.sampling.stop if stop and (at := self.text.find(stop)) >= 0]
+        if cuts:
+            self.text = self.text[: min(cuts)]
+            self.finish_reason = "stop"
+        elif len(self.ids) == self.sampling.max_new_tokens:
+            self.finish_reason = "length"
+
+    @property
+    def safe_length(self) -> int:
+        """How much of the text cannot turn out to be the beginning of a stop text."""
+        if self.finish_reason:
+            return len(self.text)
+        held = max((len(stop) - 1 for stop in self.sampling.stop), default=0)
+        for n in range(min(held, len(self.text)), 0, -1):
+            if any(stop.startswith(self.text[-n:]) for stop in self.sampling.stop):
+                return len(self.text) - n
+        return len(self.text)
+
+
+class Engine:
+    """Generates text with a model and its tokenizer. Not safe for use from two threads at once.
+
+    A prompt is a text to go on from, or a list of messages to be answered.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.chat = ChatFormat.of(tokenizer)
+        self.context_length = model.config.context_length
+        end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+        self._start = [] if end_of_text is None else [end_of_text]  # every article was opened by it
+        self._end_tokens = {*self._start, self.chat.im_end}
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Engine":
+        """Load a model folder (see `wikigpt.model.load_model`)."""
+        return cls(load_model(folder), load_tokenizer(folder))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, as the model sees it."""
+        if isinstance(prompt, str):
+            return [*self._start, *encode_texts(self.tokenizer, [prompt])[0]]
+        return self.chat.encode(prompt, add_generation_prompt=True)[0]
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Length of a prompt in tokens."""
+        return len(self.encode(prompt))
+
+    def generate(self, prompts: Sequence[Prompt], **settings: Any) -> list[Completion]:
+        """Answer each prompt; prompts of similar length are computed together.
+
+        Args:
+            settings: fields of `Sampling`.
+
+        Raises:
+            UserError: a prompt leaves no room in the context, or a setting is out of range.
+        """
+        rows = [self._row(self.encode(prompt), settings) for prompt in prompts]
+        by_length = sorted(rows, key=lambda row: len(row.prompt))
+        for i in range(0, len(by_length), BATCH_ROWS):
+            for _ in self._decode(by_length[i : i + BATCH_ROWS]):
+                pass
+        return [Completion(row.text, row.logprobs, row.finish_reason, len(row.prompt)) for row in rows]
+
+    def stream(self, prompt: Prompt, **settings: Any) -> Iterator[str]:
+        """Answer a prompt piece by piece, whole characters only; closing the iterator stops the model.
+
+        Takes and raises what `generate` does.
+        """
+        row = self._row(self.encode(prompt), settings)
+        given = 0
+        for _ in self._decode([row]):
+            if row.safe_length > given:
+                yield row.text[given : row.safe_length]
+                given = row.safe_length
+
+    def _row(self, prompt: list[int], settings: dict[str, Any]) -> _Row:
+        sampling = Sampling.checked(**settings)
+        if len(prompt) >= self.context_length:
+            raise UserError(
+                f"the prompt has {len(prompt)} tokens, but this model's context holds {self.context_length} "
+                "with the answer; shorten it."
+            )
+        seed = random.getrandbits(63) if sampling.seed is None else sampling.seed
+        return _Row(prompt, sampling, torch.Generator().manual_seed(seed))
+
+    @torch.inference_mode()
+    def _decode(self, rows: list[_Row]) -> Iterator[None]:
+        """Extend all rows token by token until each has finished; yields after every step."""
+        if not rows:
+            return
+        width = max(len(row.prompt) for row in rows)
+        longest = width + max(row.sampling.max_new_tokens for row in rows)
+        padding = torch.tensor([width - len(row.prompt) for row in rows])
+        cache = Cache(self.model.config, padding, longest, self.model.lm_head.weight.dtype)
+        inputs = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows])
+        while rows:
+            hidden = self.model.model(inputs, cache=cache)[:, -1]
+            logits = self.model.lm_head(hidden).float()
+            logprobs = logits.log_softmax(-1)
+            for row, row_logits, row_logprobs in zip(rows, logits, logprobs, strict=True):
+                token = choose_token(row_logits, row.seen, row.sampling, row.generator)
+                row.take(token, float(row_logprobs[token]), self._end_tokens, self.tokenizer)
+                if not row.finish_reason and len(row.prompt) + len(row.ids) >= self.context_length:
+                    row.finish_reason = "length"
+            yield
+            going = [i for i, row in enumerate(rows) if not row.finish_reason]
+            if len(going) < len(rows):
+                cache.keep(torch.tensor(going, dtype=torch.long))
+                rows = [rows[i] for i in going]
+            inputs = torch.tensor([[row.ids[-1]] for row in rows])

@@ -1,0 +1,48 @@
+"""Settings of one training run."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainConfig(BaseModel):
+    """How long to train, on how much at once, how fast to learn, what to keep."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minutes: float | None = Field(None, gt=0, description="wall-clock budget, compilation included")
+    steps: int | None = Field(None, ge=1, description="optimizer steps; with it a run repeats exactly")
+    batch_size: int = Field(32, ge=1, description="sequences per optimizer step")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="sequences per forward pass; default: batch_size, no accumulation"
+    )
+    sequence_length: int | None = Field(None, ge=8, description="tokens a row; default: the model's context")
+    learning_rate: float = Field(0.02, gt=0, description="of Muon, for the matrices of the blocks")
+    embedding_learning_rate: float = Field(
+        3e-3, gt=0, description="of AdamW, for embeddings, head and norm gains"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled, on matrices only")
+    warmup_steps: int = Field(30, ge=0, description="steps of linear warm-up")
+    decay_fraction: float = Field(0.4, ge=0, le=1, description="last part of the run, falling linearly to 0")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the whole gradient")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: the faster one, measured")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="auto: where it pays, measured")
+    evaluate_every: int = Field(200, ge=1, description="steps between evaluations on held-out data")
+    evaluation_tokens: int = Field(50_000, ge=1, description="tokens of each held-out split to evaluate on")
+    checkpoint_seconds: float = Field(60, gt=0, description="seconds between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="how many of the newest to keep")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("set either minutes or steps (set the other one to none)")
+        if self.batch_size % self.micro_batch:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of micro_batch_size={self.micro_batch_size}"
+            )
+        return self
+
+    @property
+    def micro_batch(self) -> int:
+        """`micro_batch_size` with its default filled in."""
+        return self.micro_batch_size or self.batch_size

@@ -1,0 +1,73 @@
+"""What this machine can do, measured in under a second rather than guessed from its name."""
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Measured matrix speeds in GFLOP/s on the training device."""
+
+    device: str
+    fp32_gflops: float
+    bf16_gflops: float
+    can_compile: bool  # torch.compile finds what it needs
+
+    @property
+    def precision(self) -> str:
+        """The faster of "fp32" and "bf16" (bf16 must win clearly: it costs some accuracy)."""
+        return "bf16" if self.bf16_gflops > 1.3 * self.fp32_gflops else "fp32"
+
+    def peak(self, precision: str) -> float:
+        """Matrix peak in FLOP/s at a precision: what MFU is measured against."""
+        return (self.bf16_gflops if precision == "bf16" else self.fp32_gflops) * 1e9
+
+
+def pick_device() -> torch.device:
+    """The accelerator where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def physical_cores() -> int:
+    """Cores this process may use (containers and taskset included)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:
+    """Best of several timed products of the size a small transformer multiplies."""
+    m, k, n = (4096, 256, 1024) if device.type == "cpu" else (8192, 4096, 4096)
+    a = torch.randn(m, k, device=device).to(dtype)
+    b = torch.randn(k, n, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(6):
+        _wait(device)
+        start = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * m * k * n / best / 1e9
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@cache
+def measure_machine() -> Machine:
+    """Time fp32 and bf16 products once per process."""
+    device = pick_device()
+    compiler = os.environ.get("CXX") or ("cl" if sys.platform == "win32" else "g++")
+    can_compile = device.type == "cuda" or any(map(shutil.which, (compiler, "clang++")))
+    return Machine(
+        device.type,
+        matmul_gflops(device, torch.float32),
+        matmul_gflops(device, torch.bfloat16),
+        can_compile,
+    )
