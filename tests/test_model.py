@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from wikigpt.errors import UserError
 from wikigpt.model import Cache, ModelConfig, Transformer, load_model, save_model
 from wikigpt.tokens import save_tokenizer, train_tokenizer

@@ -28,16 +28,14 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: FamilyName = Field("qwen3", description="architecture, by the name transformers uses")
-    vocab_size: int = Field(gt=0, description="number of tokens; set from the tokenizer")
+    vocab_size: int = Field(8192, gt=0, description="number of tokens; in a recipe the tokenizer decides")
     context_length: int = Field(512, ge=8, description="longest sequence in tokens")
     n_layers: int = Field(6, ge=1, description="transformer blocks")
     d_model: int = Field(256, ge=8, description="width of the residual stream")
     n_heads: int = Field(4, ge=1, description="query heads")
     n_kv_heads: int | None = Field(None, ge=1, description="key/value heads; default: as many as n_heads")
     head_dim: int | None = Field(None, ge=2, description="width of a head; default: d_model / n_heads")
-    d_ff: int | None = Field(
-        None, ge=8, description="inner width of SwiGLU; default: 8/3 d_model, a multiple of 64"
-    )
+    d_ff: int | None = Field(None, ge=8, description="inner width of SwiGLU; default: 8/3 d_model, a multiple of 64")
     rope_theta: float = Field(10_000.0, gt=0, description="base of the rotary position frequencies")
     norm_eps: float = Field(1e-6, gt=0, description="added to the mean square in RMSNorm")
     tie_embeddings: bool = Field(True, description="one matrix for input embedding and output head")

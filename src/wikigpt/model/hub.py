@@ -34,9 +34,7 @@ CONFIG_KEYS = {
 }
 
 
-def to_hub_config(
-    config: ModelConfig, *, eos_token_id: int | None, pad_token_id: int | None
-) -> dict[str, Any]:
+def to_hub_config(config: ModelConfig, *, eos_token_id: int | None, pad_token_id: int | None) -> dict[str, Any]:
     """`config.json` as both transformers 4 (`rope_theta`, `torch_dtype`) and 5 read it."""
     fields = config.model_dump()
     return {
@@ -61,14 +59,10 @@ def from_hub_config(config: dict[str, Any], source: Path) -> ModelConfig:
     """Our configuration from a `config.json`; `UserError` for a family or feature that we lack."""
     family = config.get("model_type")
     if family not in FAMILIES:
-        raise UserError(
-            f"{source} is a {family!r} model; WikiGPT loads these families: {', '.join(sorted(FAMILIES))}."
-        )
+        raise UserError(f"{source} is a {family!r} model; WikiGPT loads these families: {', '.join(sorted(FAMILIES))}.")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if rope.get("rope_type", "default") != "default" or config.get("attention_bias"):
-        raise UserError(
-            f"{source} uses scaled rotary positions or attention biases, which are not supported."
-        )
+        raise UserError(f"{source} uses scaled rotary positions or attention biases, which are not supported.")
     values: dict[str, Any] = {ours: config[key] for ours, key in CONFIG_KEYS.items() if key in config}
     name: FamilyName = family
     try:
@@ -80,9 +74,7 @@ def from_hub_config(config: dict[str, Any], source: Path) -> ModelConfig:
         raise UserError(f"{source}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}.") from None
 
 
-def save_model(
-    model: Transformer, folder: Path, *, tokenizer: Path, card: str = "", replace: bool = True
-) -> None:
+def save_model(model: Transformer, folder: Path, *, tokenizer: Path, card: str = "", replace: bool = True) -> None:
     """Write a complete model folder, atomically: configuration, fp32 weights, tokenizer, model card.
 
     Args:
@@ -102,9 +94,7 @@ def save_model(
             "pad_token_id": pad,
             "do_sample": False,
         }
-        (target / "generation_config.json").write_text(
-            json.dumps(generation, indent=2) + "\n", encoding="utf-8"
-        )
+        (target / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
         for name in TOKENIZER_FILES:
             if (tokenizer / name).is_file():
                 shutil.copyfile(tokenizer / name, target / name)
@@ -137,9 +127,7 @@ def read_weights(model: Transformer, path: Path) -> None:
         raise UserError(f"{path} does not fit its config.json: {problem}") from None
 
 
-def load_model(
-    folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Transformer:
+def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
     """Load a model folder for inference. Nothing in it is executed: no pickle, no `auto_map`."""
     config = from_hub_config(read_json(folder / "config.json"), folder / "config.json")
     model = Transformer(config)

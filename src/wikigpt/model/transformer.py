@@ -60,9 +60,7 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor
         rows = torch.arange(start, stop, device=q.device)
         allowed = rows[:, None] >= torch.arange(stop, device=q.device)
         if document_ids is not None:
-            allowed = allowed & (
-                document_ids[:, None, start:stop, None] == document_ids[:, None, None, :stop]
-            )
+            allowed = allowed & (document_ids[:, None, start:stop, None] == document_ids[:, None, None, :stop])
         weights = scores.float().masked_fill(~allowed, float("-inf")).softmax(-1)
         outputs.append(weights.to(v.dtype) @ v[:, :, :stop])
     return torch.cat(outputs, dim=2)
@@ -153,9 +151,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
 
-    def forward(
-        self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         n_tokens = input_ids.shape[1]
         if cache is None:
             positions = torch.arange(n_tokens, device=input_ids.device)
@@ -198,9 +194,7 @@ class Transformer(nn.Module):
             else:
                 parameter.normal_(std=0.02)
 
-    def forward(
-        self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """Logits `[batch, tokens, vocab_size]` for int64 `input_ids` `[batch, tokens]`.
 
         Args:

@@ -1,7 +1,19 @@
 """Training: packed batches, objectives, optimizers, checkpoints, and the one loop that uses them."""
 
 from wikigpt.train.config import TrainConfig
-from wikigpt.train.loop import TrainingError, TrainResult, read_metrics, train
+from wikigpt.train.evaluation import HeldOut, evaluate_shards
+from wikigpt.train.loop import TrainingError, TrainResult, train
+from wikigpt.train.metrics import read_metrics
 from wikigpt.train.objectives import CausalLM, Chat
 
-__all__ = ["CausalLM", "Chat", "TrainConfig", "TrainResult", "TrainingError", "read_metrics", "train"]
+__all__ = [
+    "CausalLM",
+    "Chat",
+    "HeldOut",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingError",
+    "evaluate_shards",
+    "read_metrics",
+    "train",
+]

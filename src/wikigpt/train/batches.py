@@ -33,9 +33,7 @@ class Batch:
 
     def split(self, rows: int) -> Iterator["Batch"]:
         """The batch in pieces of `rows` rows."""
-        for parts in zip(
-            *(t.split(rows) for t in (self.input_ids, self.targets, self.document_ids)), strict=True
-        ):
+        for parts in zip(*(t.split(rows) for t in (self.input_ids, self.targets, self.document_ids)), strict=True):
             yield Batch(*parts)
 
     def to(self, device: torch.device) -> "Batch":

@@ -18,9 +18,7 @@ class TrainConfig(BaseModel):
     )
     sequence_length: int | None = Field(None, ge=8, description="tokens a row; default: the model's context")
     learning_rate: float = Field(0.02, gt=0, description="of Muon, for the matrices of the blocks")
-    embedding_learning_rate: float = Field(
-        3e-3, gt=0, description="of AdamW, for embeddings, head and norm gains"
-    )
+    embedding_learning_rate: float = Field(3e-3, gt=0, description="of AdamW, for embeddings, head and norm gains")
     weight_decay: float = Field(0.01, ge=0, description="decoupled, on matrices only")
     warmup_steps: int = Field(30, ge=0, description="steps of linear warm-up")
     decay_fraction: float = Field(0.4, ge=0, le=1, description="last part of the run, falling linearly to 0")

@@ -20,7 +20,9 @@ from wikigpt.model import Transformer
 from wikigpt.tokens import Shard
 from wikigpt.train.checkpoint import TrainState, restore_newest, save_checkpoint
 from wikigpt.train.config import TrainConfig
+from wikigpt.train.evaluation import HeldOut, autocast_for, evaluate_shards
 from wikigpt.train.machine import Machine, measure_machine, physical_cores
+from wikigpt.train.metrics import read_metrics
 from wikigpt.train.objectives import Objective
 from wikigpt.train.optimizers import learning_rate_factor, make_optimizers, set_learning_rate
 
@@ -38,8 +40,7 @@ class TrainResult:
     """What a run came to."""
 
     state: TrainState
-    losses: dict[str, float]  # held-out loss in nats per target, by split
-    bits_per_byte: dict[str, float]  # the same per UTF-8 byte of the split's text
+    held_out: dict[str, HeldOut]  # by split
     tokens_per_second: float
     mfu: float  # share of the machine's measured matrix peak
 
@@ -98,11 +99,7 @@ class _Run:
             )
         self._check_data(shards)
         self.packer = objective.packer(shards["train"], self.sequence_length, seed)
-        self.held_out = {
-            name: (shard, objective.packer(shard, self.sequence_length, seed))
-            for name, shard in shards.items()
-            if name != "train"
-        }
+        self.held_out = {name: shard for name, shard in shards.items() if name != "train"}
         self.optimizers = make_optimizers(model, config)
         # What decides the losses; how long, how often to look and what to keep do not.
         settings = config.model_dump(
@@ -138,9 +135,7 @@ class _Run:
             )
 
     def run(self) -> TrainResult:
-        restored, problems = restore_newest(
-            self.folder / "checkpoints", self.model, self.optimizers, run=self.run_id
-        )
+        restored, problems = restore_newest(self.folder / "checkpoints", self.model, self.optimizers, run=self.run_id)
         for problem in problems:
             self._say(f"checkpoint passed over: {problem}")
         if restored:
@@ -154,15 +149,13 @@ class _Run:
             self.state.decay_start = round(self.config.steps * (1 - self.config.decay_fraction))
         with self._signals():
             self._loop()
-        losses, bits = self._evaluate()
-        self._log({"step": self.state.step, "held_out_loss": losses, "bits_per_byte": bits})
+        held_out = self._evaluate()
         median = sorted(self.step_seconds)[len(self.step_seconds) // 2] if self.step_seconds else float("nan")
         rate = self.config.batch_size * self.sequence_length / median
         flops = self.model.config.flops_per_token(self.sequence_length)
         return TrainResult(
             self.state,
-            losses,
-            bits,
+            held_out,
             rate,
             rate * flops / self._peak,
         )
@@ -193,8 +186,7 @@ class _Run:
             self._plan_end()
             self._report(loss, grad_norm)
             if self.state.step % self.config.evaluate_every == 0:
-                losses, bits = self._evaluate()
-                self._log({"step": self.state.step, "held_out_loss": losses, "bits_per_byte": bits})
+                self._evaluate()
             if self.stop_requested or now - last_checkpoint > self.config.checkpoint_seconds:
                 self._checkpoint()
                 last_checkpoint = time.perf_counter()
@@ -206,9 +198,7 @@ class _Run:
     def _step(self) -> tuple[float, float]:
         """One optimizer step; returns mean loss in nats per target and the gradient's norm."""
         config, step = self.config, self.state.step
-        factor = learning_rate_factor(
-            step, config.warmup_steps, self.state.decay_start, self.state.total_steps
-        )
+        factor = learning_rate_factor(step, config.warmup_steps, self.state.decay_start, self.state.total_steps)
         set_learning_rate(self.optimizers, factor)
         batch = self.packer.rows(step * config.batch_size, config.batch_size)
         n_targets = max(1, batch.n_targets)
@@ -226,8 +216,8 @@ class _Run:
             optimizer.zero_grad(set_to_none=True)
         return loss_value, norm_value
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.state.precision == "bf16")
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        return autocast_for(self.device, self.state.precision)
 
     def _choose_speed(self) -> None:
         """Compile where asked for, or where a few timed steps without and with it say that it pays.
@@ -293,22 +283,25 @@ class _Run:
         self.state.decay_start = self.state.step
         self.state.total_steps = self.state.step + steps
 
-    def _evaluate(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Held-out loss in nats per target and bits per byte, by split."""
-        losses, bits = {}, {}
-        self.model.eval()
-        for name, (shard, packer) in self.held_out.items():
-            nats, n_targets = 0.0, 0
-            for batch in packer.first_epoch(self.config.micro_batch, self.config.evaluation_tokens):
-                # Not under no_grad: a compiled model would be compiled a second time for it.
-                with self._autocast():
-                    nats += self.objective.loss(self.model, batch.to(self.device)).item()
-                n_targets += batch.n_targets
-            losses[name] = nats / max(1, n_targets)
-            targets_per_byte = _n_targets(shard) / max(1, shard.n_bytes)
-            bits[name] = losses[name] * targets_per_byte / math.log(2)
-        self.model.train()
-        return losses, bits
+    def _evaluate(self) -> dict[str, HeldOut]:
+        held_out = evaluate_shards(
+            self.model,
+            self.objective,
+            self.held_out,
+            sequence_length=self.sequence_length,
+            batch_size=self.config.micro_batch,
+            max_tokens=self.config.evaluation_tokens,
+            autocast=self._autocast(),
+        )
+        if held_out:
+            self._log(
+                {
+                    "step": self.state.step,
+                    "held_out_loss": {name: h.nats_per_target for name, h in held_out.items()},
+                    "bits_per_byte": {name: h.bits_per_byte for name, h in held_out.items()},
+                }
+            )
+        return held_out
 
     def _report(self, loss: float, grad_norm: float) -> None:
         state = self.state
@@ -331,9 +324,7 @@ class _Run:
                 assert self.config.minutes is not None
                 done, total = int(state.seconds), int(self.config.minutes * 60)
             mfu = rate * self.model.config.flops_per_token(self.sequence_length) / self._peak
-            self.progress(
-                done, total, f"step {state.step}  loss {loss:.3f}  {rate:,.0f} tokens/s  MFU {mfu:.0%}"
-            )
+            self.progress(done, total, f"step {state.step}  loss {loss:.3f}  {rate:,.0f} tokens/s  MFU {mfu:.0%}")
 
     @property
     def _peak(self) -> float:
@@ -385,16 +376,3 @@ class _Run:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def _n_targets(shard: Shard) -> int:
-    return len(shard.tokens) if shard.mask is None else int(shard.mask.sum())
-
-
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Entries of a metrics.jsonl; a last line cut off by a crash is passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue

@@ -29,9 +29,7 @@ def make_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
     return optimizers
 
 
-def learning_rate_factor(
-    step: int, warmup_steps: int, decay_start: int | None, total_steps: int | None
-) -> float:
+def learning_rate_factor(step: int, warmup_steps: int, decay_start: int | None, total_steps: int | None) -> float:
     """Warm-up, stable, decay (Hu et al. 2024): the factor on every learning rate at `step`, from 0.
 
     Until the run knows where it ends (`decay_start` None) the rate stays; so a run limited by time needs

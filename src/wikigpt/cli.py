@@ -1,0 +1,460 @@
+"""The command line: each command parses its arguments, calls one function and prints what came of it.
+
+Heavy imports stand inside the commands, so that `wikigpt --help` is instant.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wikigpt import __version__
+from wikigpt.errors import UserError
+
+app = typer.Typer(
+    name="wikigpt",
+    help="Turn a wiki dump into a small ChatGPT of your own. 把维基变成你自己的小型 ChatGPT。",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)]
+Corpus = Annotated[Path, typer.Argument(help="Folder that `wikigpt corpus` wrote.", show_default=False)]
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Recipe whose settings are used.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting of the recipe: section.key=value. May be repeated."),
+]
+
+
+def main() -> None:
+    """Entry point: mistakes of the user's end with one sentence and status 2, failures with status 1."""
+    if hasattr(sys.stdout, "reconfigure"):  # Chinese must print wherever the locale says ASCII
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again to go on where it stopped.", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except MemoryError:
+        _fail("out of memory; take a smaller batch_size or model.", 1)
+    except OSError as error:
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}.", 1)
+    except RuntimeError as error:
+        from wikigpt.train import TrainingError
+
+        if not isinstance(error, TrainingError):
+            raise
+        _fail(str(error), 1)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"wikigpt: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"wikigpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = (
+        False
+    ),
+) -> None:
+    pass
+
+
+@app.command()
+def build(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="Name of a shipped recipe or a TOML file. [default: demo; small with --dump]"),
+    ] = None,
+    dump: Annotated[
+        list[Path] | None,
+        typer.Option("--dump", help="Wiki dump (XML, JSON lines, parquet; compressed or not). May be repeated."),
+    ] = None,
+    lang: Annotated[str | None, typer.Option(help="Language of a dump that does not say it.")] = None,
+    run: Annotated[Path, typer.Option(help="Run folder; an interrupted build in it goes on.")] = Path("runs/demo"),
+    set_: Set = None,
+    force: Annotated[list[str] | None, typer.Option(help="Repeat this stage although nothing changed.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Build a chat model from a wiki: all stages in one command.
+
+    Examples:
+
+        wikigpt build                                             # the embedded sample wiki, 8 minutes
+
+        wikigpt build --dump zhwiki-latest-pages-articles.xml.bz2 --run runs/zhwiki
+
+        wikigpt build small --dump my.xml --set pretrain.minutes=60 --run runs/mine
+    """
+    from wikigpt.pipeline import build as run_build
+    from wikigpt.recipe import load_recipe
+
+    overrides = list(set_ or [])
+    chosen = load_recipe(recipe or ("small" if dump else "demo"), overrides)
+    if dump:
+        chosen.corpus.inputs = [str(path) for path in dump]
+    if lang:
+        chosen.corpus.lang = lang
+    if not chosen.corpus.inputs:
+        raise UserError("there is nothing to build from; give a wiki dump with --dump FILE.")
+    with _display(quiet or as_json) as display:
+        evaluation = run_build(chosen, run, force=tuple(force or ()), until=until, display=display)
+    if as_json:
+        print(json.dumps(evaluation, ensure_ascii=False, indent=2))
+    elif evaluation and not quiet:
+        _print_evaluation(evaluation)
+        _print_answers(run)
+        print(f"\nReport: {run / 'report.html'}\nChat:   wikigpt chat {run}")
+
+
+@app.command()
+def corpus(
+    inputs: Annotated[list[Path], typer.Argument(help="Wiki dumps, or folders of them.", show_default=False)],
+    output: Output,
+    lang: Annotated[str | None, typer.Option(help="Language of a dump that does not say it.")] = None,
+    variant: Annotated[str, typer.Option(help="Chinese script: zh-hans, zh-hant, zh-tw, zh-hk, or none.")] = "zh-hans",
+    min_chars: Annotated[int, typer.Option(min=0, help="Drop shorter articles.")] = 60,
+    max_documents: Annotated[int | None, typer.Option(min=1, help="Stop after so many articles.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn wiki dumps into clean articles.
+
+    Example: `wikigpt corpus zhwiki.xml.bz2 -o corpus`
+    """
+    from wikigpt.corpus import build_corpus
+
+    facts = _one_stage(
+        "corpus",
+        quiet or as_json,
+        lambda progress: build_corpus(
+            inputs,
+            output,
+            lang=lang,
+            variant=None if variant == "none" else variant,
+            min_chars=min_chars,
+            max_documents=max_documents,
+            workers=workers,
+            progress=progress,
+        ),
+    )
+    _result(facts, as_json)
+
+
+@app.command()
+def tokenizer(
+    corpus: Corpus, output: Output, recipe: RecipeOption = "small", set_: Set = None, quiet: Quiet = False
+) -> None:
+    """Train a tokenizer on a corpus.
+
+    Example: `wikigpt tokenizer corpus -o tokenizer --set tokenizer.vocab_size=16000`
+    """
+    from wikigpt import stages
+    from wikigpt.recipe import load_recipe
+
+    settings = load_recipe(recipe, set_).tokenizer
+    _one_stage(
+        "tokenizer", quiet, lambda progress: stages.tokenizer(corpus, output, settings=settings, progress=progress)
+    )
+
+
+@app.command()
+def pretrain(
+    corpus: Corpus,
+    output: Output,
+    tokenizer: Annotated[Path, typer.Option(help="Folder that `wikigpt tokenizer` wrote.", show_default=False)],
+    recipe: RecipeOption = "small",
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a base model from scratch; checkpoints lie in OUTPUT.work, from where it resumes.
+
+    Example: `wikigpt pretrain corpus --tokenizer tokenizer -o base --set pretrain.minutes=30`
+    """
+    from wikigpt import stages
+    from wikigpt.recipe import load_recipe
+
+    chosen = load_recipe(recipe, set_)
+    work = output.with_name(output.name + ".work")
+
+    def run(progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+        stages.tokens(corpus, tokenizer, work / "tokens", progress=progress)
+        return stages.pretrain(
+            work / "tokens",
+            tokenizer,
+            work,
+            output,
+            model=chosen.model,
+            settings=chosen.pretrain,
+            seed=chosen.seed,
+            progress=progress,
+        )
+
+    _one_stage("pretrain", quiet, run)
+
+
+@app.command()
+def instruct(
+    corpus: Corpus,
+    output: Output,
+    recipe: RecipeOption = "small",
+    set_: Set = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make conversations and held-out questions from a corpus.
+
+    Example: `wikigpt instruct corpus -o conversations`
+    """
+    from wikigpt.instruct import build_conversations
+    from wikigpt.recipe import load_recipe
+
+    chosen = load_recipe(recipe, set_)
+    facts = _one_stage(
+        "instruct",
+        quiet or as_json,
+        lambda progress: build_conversations(
+            corpus, output, settings=chosen.instruct, seed=chosen.seed, progress=progress
+        ),
+    )
+    _result(facts, as_json)
+
+
+@app.command()
+def finetune(
+    base: Annotated[Path, typer.Argument(help="Model folder to start from.", show_default=False)],
+    conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
+    output: Output,
+    recipe: RecipeOption = "small",
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a chat model of a base model; checkpoints lie in OUTPUT.work, from where it resumes.
+
+    Example: `wikigpt finetune base conversations -o model --set finetune.minutes=10`
+    """
+    from wikigpt import stages
+    from wikigpt.recipe import load_recipe
+
+    chosen = load_recipe(recipe, set_)
+    _one_stage(
+        "finetune",
+        quiet,
+        lambda progress: stages.finetune(
+            base,
+            conversations,
+            output.with_name(output.name + ".work"),
+            output,
+            settings=chosen.finetune,
+            seed=chosen.seed,
+            progress=progress,
+        ),
+    )
+
+
+@app.command()
+def index(corpus: Corpus, output: Output, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Build the search index that grounded answers stand on.
+
+    Example: `wikigpt index corpus -o knowledge`
+    """
+    from wikigpt.knowledge import build_index
+
+    facts = _one_stage(
+        "knowledge",
+        quiet or as_json,
+        lambda progress: build_index(corpus, output, progress=lambda n: progress(n, 0, f"{n:,} articles")),
+    )
+    _result(facts, as_json)
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Argument(help="Folder that `wikigpt index` wrote.", show_default=False)],
+    query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    k: Annotated[int, typer.Option(min=1, help="Most passages.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Search the wiki.
+
+    Example: `wikigpt search runs/demo/knowledge 长江的长度`
+    """
+    from dataclasses import asdict
+
+    from wikigpt.knowledge import Index
+
+    hits = Index(index).search(query, k=k)
+    if as_json:
+        print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=2))
+        return
+    for number, hit in enumerate(hits, 1):
+        print(f"[{number}] {hit.title}  {hit.url}\n    {hit.text}")
+    if not hits:
+        print("nothing found")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder of a build.", show_default=False)],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a built model the held-out questions again and show how it does.
+
+    Example: `wikigpt evaluate runs/demo`
+    """
+    from wikigpt.pipeline import RECIPE
+    from wikigpt.pipeline import build as run_build
+    from wikigpt.recipe import load_recipe
+
+    if not (run / RECIPE).is_file():
+        raise UserError(f"{run} is not a run folder: it has no {RECIPE}. Make one with `wikigpt build`.")
+    with _display(quiet or as_json) as display:
+        evaluation = run_build(load_recipe(str(run / RECIPE)), run, force=("evaluate",), display=display)
+    if as_json:
+        print(json.dumps(evaluation, ensure_ascii=False, indent=2))
+    elif not quiet:
+        _print_evaluation(evaluation)
+
+
+@app.command()
+def chat(
+    run: Annotated[Path, typer.Argument(help="Run folder of a build, or a model folder.", show_default=False)],
+    ask: Annotated[str | None, typer.Option(help="Answer this one question and exit.")] = None,
+    grounded: Annotated[
+        bool | None,
+        typer.Option("--grounded/--no-grounded", help="Answer from the wiki, with sources. [default: if there is one]"),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Chat with a model in the terminal.
+
+    Examples:
+
+        wikigpt chat runs/demo
+
+        wikigpt chat runs/demo --ask "法国的首都是哪里？"
+    """
+    from wikigpt.chat.terminal import ask_once, run_terminal
+
+    session = open_session(run, grounded=grounded, system=system)
+    if ask is not None:
+        if not ask.strip():
+            raise UserError("the question is empty; write something after --ask.")
+        ask_once(session, ask, as_json)
+    else:
+        run_terminal(session)
+
+
+def open_session(run: Path, *, grounded: bool | None, system: str | None) -> Any:
+    """A chat with the model of a run folder, grounded in its wiki, or with a bare model folder."""
+    from wikigpt.chat.engine import Engine
+    from wikigpt.chat.session import ChatSession
+    from wikigpt.knowledge import Index
+
+    model = run / "model" if (run / "model").is_dir() else run
+    if not (model / "config.json").is_file():
+        raise UserError(f"{run} holds no chat model; give a run folder that `wikigpt build` has finished.")
+    knowledge = run / "knowledge"
+    has_index = (knowledge / "index.json").is_file()
+    if grounded and not has_index:
+        raise UserError(f"{knowledge} is missing, so answers cannot be grounded; make it with `wikigpt index`.")
+    return ChatSession(
+        Engine.from_folder(model),
+        Index(knowledge) if has_index else None,
+        grounded=has_index if grounded is None else grounded,
+        system=system,
+    )
+
+
+@contextmanager
+def _display(quiet: bool) -> Iterator[Any]:
+    from wikigpt.display import QuietDisplay, TerminalDisplay
+
+    if quiet:
+        yield QuietDisplay()
+        return
+    with TerminalDisplay() as display:
+        yield display
+
+
+def _one_stage(name: str, quiet: bool, run: Callable[[Callable[[int, int, str], None]], Any]) -> Any:
+    import time
+
+    from wikigpt.pipeline import summary
+
+    with _display(quiet) as display:
+        display.stage(name, "started")
+        begin = time.perf_counter()
+        facts = run(display.progress)
+        display.stage(name, "done", time.perf_counter() - begin, summary(name, facts))
+    return facts
+
+
+def _result(facts: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, indent=2))
+
+
+def _print_evaluation(evaluation: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "language", "questions", "exact match", "answer holds it", "right source", "says not found")
+    shown = ("n", "exact_match", "contains", "citation", "refused")
+    for task, by_lang in evaluation["tasks"].items():
+        if task == "by_relation":
+            continue
+        for lang, scores in by_lang.items():
+            cells = [
+                "" if m not in scores else str(scores[m]) if m == "n" else f"{scores[m] * 100:.1f} %" for m in shown
+            ]
+            table.add_row(task.replace("_", "-"), lang, *cells)
+    console = Console()
+    console.print(table)
+    bits = "  ".join(f"{lang} {value:.3f}" for lang, value in evaluation["bits_per_byte"].items())
+    minutes = sum(evaluation["seconds"].values()) / 60
+    console.print(
+        f"Held-out bits per byte: {bits}.  {minutes:.1f} minutes, {evaluation['peak_memory_bytes'] / 1e9:.1f} GB.",
+        highlight=False,
+    )
+
+
+def _print_answers(run: Path) -> None:
+    """A few held-out questions with the answers shown, in each language, right or wrong."""
+    import random
+
+    from wikigpt.chat.terminal import plain
+    from wikigpt.train.metrics import read_metrics
+
+    answers = list(read_metrics(run / "evaluation" / "answers.jsonl"))
+    for lang in sorted({answer["lang"] for answer in answers}):
+        for task in ("closed_book", "grounded"):
+            group = [a for a in answers if a["task"] == task and a["lang"] == lang]
+            for answer in random.Random(1).sample(group, min(3, len(group))):
+                right = answer["contains"] if task == "grounded" else answer["exact_match"]
+                print(f"\n{'✓' if right else '✗'} {answer['question']}\n  {plain(answer['answer'])}")

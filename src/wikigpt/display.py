@@ -1,0 +1,71 @@
+"""What a build shows while it runs."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_SECONDS = 15  # between lines where the output is a file
+
+
+class QuietDisplay:
+    """Shows nothing."""
+
+    def stage(self, name: str, state: str, seconds: float = 0.0, summary: str = "") -> None:
+        """Ignore."""
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        """Ignore."""
+
+
+class TerminalDisplay:
+    """A line for each finished stage, a moving bar for the one at work; plain lines into a file."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[stage]:<10}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", stage="", visible=False, total=None)
+        self._stage = ""
+        self._last_line = 0.0
+
+    def __enter__(self) -> "TerminalDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def stage(self, name: str, state: str, seconds: float = 0.0, summary: str = "") -> None:
+        """Begin or close a stage's line."""
+        self._stage = name
+        if state == "started":
+            self._bar.reset(self._task, total=None, stage=name, description="", visible=True)
+            self._last_line = time.monotonic()
+            return
+        self._bar.update(self._task, visible=False)
+        mark = {"done": "[green]✓[/]", "unchanged": "[dim]=[/]", "interrupted": "[yellow]…[/]"}[state]
+        note = {"unchanged": "unchanged", "interrupted": "interrupted"}.get(state, f"{seconds:.1f} s")
+        self._console.print(f"{mark} {name:<10} {note:>10}  {summary}", soft_wrap=True)
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        """Move the bar, or now and then print a line."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=done, total=total or None, description=message)
+        elif time.monotonic() - self._last_line > LOG_SECONDS:
+            self._last_line = time.monotonic()
+            share = f"{done / total:4.0%} " if total else ""
+            self._console.print(f"  {self._stage:<10} {share}{message}", soft_wrap=True)

@@ -1,0 +1,372 @@
+"""A build: all stages in a row into one run folder, each skipped when nothing it depends on has changed."""
+
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from wikigpt import __version__, stages
+from wikigpt.artifacts import (
+    check_output_folder,
+    fingerprint,
+    only_writer,
+    read_json,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
+from wikigpt.corpus import build_corpus
+from wikigpt.errors import UserError
+from wikigpt.instruct import build_conversations
+from wikigpt.knowledge import build_index
+from wikigpt.recipe import SAMPLE, Recipe, dump_recipe
+
+RECIPE, STAGES = "recipe.toml", "stages.json"
+Facts = dict[str, Any]
+Progress = stages.Progress
+
+
+class Display(Protocol):
+    """Shows the user how a build goes; the command line's draws bars, a test's may collect."""
+
+    def stage(self, name: str, state: str, seconds: float = 0.0, summary: str = "") -> None:
+        """A stage is "started", "done", "unchanged" or "interrupted"."""
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        """How far the running stage is; `total` 0 where that is not known."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a build."""
+
+    name: str
+    needs: tuple[str, ...]  # stages whose output it reads
+    settings: Any  # what of the recipe decides its outcome
+    output: str  # the file whose presence says that it is complete, relative to the run folder
+    run: Callable[[Progress], Facts]
+    version: int = 1  # raise it when the stage's code comes to make something else of the same input
+
+
+def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
+    """The stages of a build, in order; the paths below are the run folder's layout."""
+    corpus, tokenizer, tokens = run / "corpus", run / "tokenizer", run / "tokens"
+    base, model = run / "base", run / "model"
+    conversations, knowledge = run / "conversations", run / "knowledge"
+    seed = recipe.seed
+
+    def make_corpus(progress: Progress) -> Facts:
+        settings = recipe.corpus.model_dump(exclude={"inputs"})
+        return build_corpus(input_files(recipe, run), corpus, progress=progress, **settings)
+
+    def evaluate(progress: Progress) -> Facts:
+        facts = stages.evaluate(
+            model,
+            conversations,
+            knowledge,
+            run / "evaluation",
+            bits_per_byte=read_stages(run)["pretrain"]["facts"]["bits_per_byte"],
+            limits=recipe.evaluate.model_dump(),
+            progress=progress,
+        )
+        return {name: facts["tasks"][name] for name in ("closed_book", "grounded", "unanswerable")}
+
+    return [
+        Stage(
+            "corpus",
+            (),
+            [recipe.corpus.model_dump(), [_identity(path) for path in recipe.corpus.inputs]],
+            "corpus/corpus.json",
+            make_corpus,
+        ),
+        Stage(
+            "tokenizer",
+            ("corpus",),
+            recipe.tokenizer.model_dump(),
+            "tokenizer/tokenizer.json",
+            lambda progress: stages.tokenizer(corpus, tokenizer, settings=recipe.tokenizer, progress=progress),
+        ),
+        Stage(
+            "tokens",
+            ("corpus", "tokenizer"),
+            None,
+            "tokens/tokens.json",
+            lambda progress: stages.tokens(corpus, tokenizer, tokens, progress=progress),
+        ),
+        Stage(
+            "pretrain",
+            ("tokenizer", "tokens"),
+            [recipe.model.model_dump(), recipe.pretrain.model_dump(), seed],
+            "base/model.safetensors",
+            lambda progress: stages.pretrain(
+                tokens,
+                tokenizer,
+                run / "pretrain",
+                base,
+                model=recipe.model,
+                settings=recipe.pretrain,
+                seed=seed,
+                progress=progress,
+            ),
+        ),
+        Stage(
+            "instruct",
+            ("corpus",),
+            [recipe.instruct.model_dump(), seed],
+            "conversations/instruct.json",
+            lambda progress: build_conversations(
+                corpus, conversations, settings=recipe.instruct, seed=seed, progress=progress
+            ),
+        ),
+        Stage(
+            "finetune",
+            ("pretrain", "instruct"),
+            [recipe.finetune.model_dump(), seed],
+            "model/model.safetensors",
+            lambda progress: stages.finetune(
+                base,
+                conversations,
+                run / "finetune",
+                model,
+                settings=recipe.finetune,
+                seed=seed,
+                progress=progress,
+            ),
+        ),
+        Stage(
+            "knowledge",
+            ("corpus",),
+            recipe.knowledge.model_dump(),
+            "knowledge/index.json",
+            lambda progress: build_index(
+                corpus,
+                knowledge,
+                settings=recipe.knowledge,
+                progress=lambda done: progress(done, 0, f"{done:,} articles"),
+            ),
+        ),
+        Stage(
+            "evaluate",
+            ("finetune", "knowledge"),
+            recipe.evaluate.model_dump(),
+            "evaluation/evaluation.json",
+            evaluate,
+        ),
+    ]
+
+
+def build(
+    recipe: Recipe, run: Path, *, force: tuple[str, ...] = (), until: str | None = None, display: Display
+) -> dict[str, Any]:
+    """Run every stage whose inputs, settings or code changed since it last ran in this run folder.
+
+    A build that was interrupted, even by kill -9, goes on where it was: finished stages are skipped, and
+    training resumes from its last checkpoint.
+
+    Args:
+        force: names of stages to repeat although nothing changed.
+        until: name of the last stage to run.
+
+    Returns:
+        What `evaluation.json` holds (see the documentation), or {} where `until` ends before it.
+
+    Raises:
+        UserError: the folder belongs to something else, or an input cannot be used.
+    """
+    all_stages = build_stages(recipe, run)
+    names = [stage.name for stage in all_stages]
+    for name in (*force, *([until] if until else [])):
+        if name not in names:
+            raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}.")
+    input_files(recipe, None)  # refuse a missing dump before anything is written
+    check_output_folder(run, RECIPE)
+    with only_writer(run):
+        write_atomic(run / RECIPE, dump_recipe(recipe))
+        write_json(run / "environment.json", environment())
+        done = read_stages(run)
+        prints: dict[str, str] = {}
+        for stage in all_stages:
+            needed = [prints[name] for name in stage.needs]
+            prints[stage.name] = fingerprint(stage.version, stage.settings, needed)
+            entry = done.get(stage.name)
+            unchanged = entry and entry["fingerprint"] == prints[stage.name] and (run / stage.output).exists()
+            if entry and unchanged and stage.name not in force:
+                display.stage(stage.name, "unchanged", entry["seconds"], summary(stage.name, entry["facts"]))
+            else:
+                done[stage.name] = _run_stage(stage, prints[stage.name], display)
+                write_json(run / STAGES, done)
+            if stage.name == until:
+                return {}
+        return _finish(recipe, run, done)
+
+
+def _run_stage(stage: Stage, stage_print: str, display: Display) -> dict[str, Any]:
+    display.stage(stage.name, "started")
+    begin = time.perf_counter()
+    try:
+        with _terminated_like_ctrl_c():
+            facts = stage.run(display.progress)
+    except KeyboardInterrupt:
+        display.stage(stage.name, "interrupted", time.perf_counter() - begin)
+        raise
+    seconds = time.perf_counter() - begin
+    display.stage(stage.name, "done", seconds, summary(stage.name, facts))
+    return {"fingerprint": stage_print, "seconds": round(seconds, 2), "facts": facts}
+
+
+@contextmanager
+def _terminated_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends a stage as Ctrl-C does, so that it can clean up behind itself."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _finish(recipe: Recipe, run: Path, done: dict[str, Any]) -> dict[str, Any]:
+    """Write what concerns the whole run: metrics, evaluation, the recipe that repeats it, the report."""
+    from wikigpt.evaluate.report import write_report
+
+    metrics = []
+    for name in ("pretrain", "finetune"):
+        lines = (run / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        metrics += [f'{{"stage": "{name}", {line[1:]}\n' for line in lines]
+    write_atomic(run / "metrics.jsonl", "".join(metrics))
+    evaluation = read_json(run / "evaluation" / "evaluation.json")
+    evaluation["seconds"] = {name: entry["seconds"] for name, entry in done.items()}
+    evaluation["peak_memory_bytes"] = max(peak_memory(), _earlier_peak(run))
+    write_json(run / "evaluation.json", evaluation)
+    exact = recipe.model_copy(deep=True)
+    for name in ("pretrain", "finetune"):
+        section = getattr(exact, name)
+        section.minutes, section.steps = None, done[name]["facts"]["steps"]
+    write_atomic(run / "recipe.exact.toml", dump_recipe(exact))
+    write_report(run, recipe, done, evaluation)
+    return evaluation
+
+
+def read_stages(run: Path) -> dict[str, Any]:
+    """What `stages.json` says of the stages that have run; {} in a new folder."""
+    path = run / STAGES
+    return read_json(path) if path.exists() else {}
+
+
+def input_files(recipe: Recipe, run: Path | None) -> list[Path]:
+    """Paths of the recipe's inputs; the sample wiki is written into the run folder (None: not written)."""
+    paths = []
+    for name in recipe.corpus.inputs:
+        if name == SAMPLE and not Path(SAMPLE).exists():
+            if run is not None:
+                from wikigpt.sample import write_dumps
+
+                paths += write_dumps(run / "dumps")
+        elif not Path(name).exists():
+            raise UserError(f"there is no file or folder {name}; give the path of a wiki dump.")
+        else:
+            paths.append(Path(name))
+    return paths
+
+
+def _identity(name: str) -> Any:
+    """What tells one state of an input from another: contents for small files, size and time for large."""
+    path = Path(name)
+    if not path.exists():
+        return [name, __version__]
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [
+        sha256_file(file) if file.stat().st_size < 50_000_000 else [file.stat().st_size, file.stat().st_mtime_ns]
+        for file in files
+    ]
+
+
+def summary(name: str, facts: Facts) -> str:
+    """One line about what a stage made."""
+    try:
+        return _SUMMARIES[name](facts)
+    except (KeyError, TypeError, IndexError):  # an older run's facts may lack a key
+        return ""
+
+
+def _scores(facts: Facts) -> str:
+    return ", ".join(
+        f"{task.replace('_', '-')} {lang} {next(iter(scores.values())):.0%}"
+        for task, by_lang in facts.items()
+        for lang, scores in by_lang.items()
+    )
+
+
+def _trained(facts: Facts) -> str:
+    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in facts["held_out_loss"].items())
+    return (
+        f"{facts['parameters'] / 1e6:.1f} M weights, {facts['steps']:,} steps, {facts['tokens'] / 1e6:.1f} M tokens, "
+        f"{facts['tokens_per_second']:,} tokens/s ({facts['precision']}); held-out loss {losses}"
+    )
+
+
+_SUMMARIES: dict[str, Callable[[Facts], str]] = {
+    "corpus": lambda f: f"{f['documents']:,} articles",
+    "tokenizer": lambda f: f"{f['vocab_size']:,} tokens, {f['bytes_per_token']} bytes each",
+    "tokens": lambda f: f"{sum(s['tokens'] for s in f['splits'].values()):,} tokens",
+    "pretrain": _trained,
+    "instruct": lambda f: f"{f['conversations']['train']:,} conversations",
+    "finetune": _trained,
+    "knowledge": lambda f: f"{f['passages']:,} passages",
+    "evaluate": _scores,
+}
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for whoever wants to repeat the run."""
+    from importlib.metadata import version
+
+    import psutil
+
+    return {
+        "wikigpt": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "packages": {name: version(name) for name in ("torch", "tokenizers", "safetensors", "numpy", "pyarrow")},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def peak_memory() -> int:
+    """Most memory this process has had, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _earlier_peak(run: Path) -> int:
+    path = run / "evaluation.json"
+    return int(read_json(path).get("peak_memory_bytes", 0)) if path.exists() else 0

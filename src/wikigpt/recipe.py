@@ -1,0 +1,152 @@
+"""A recipe: everything that decides what a run makes, in one TOML file."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wikigpt.errors import UserError
+from wikigpt.instruct.settings import InstructSettings
+from wikigpt.knowledge.settings import KnowledgeSettings
+from wikigpt.model.config import ModelConfig
+from wikigpt.train.config import TrainConfig
+
+SAMPLE = "sample"  # the input that means the embedded sample wiki
+
+
+class CorpusSettings(BaseModel):
+    """From dump to clean articles."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: list[str] = Field([SAMPLE], description='dumps or folders; "sample" is the embedded sample wiki')
+    lang: str | None = Field(None, description="language of inputs that do not say theirs")
+    variant: str | None = Field("zh-hans", description="Chinese script: zh-hans, zh-hant, zh-tw, zh-hk")
+    min_chars: int = Field(60, ge=0, description="shorter articles are dropped; Chinese characters count twice")
+    validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of articles held out")
+    max_documents: int | None = Field(None, ge=1, description="stop after so many articles")
+
+
+class TokenizerSettings(BaseModel):
+    """Byte-level BPE."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vocab_size: int = Field(8192, ge=264, description="tokens, special ones included")
+    split_cjk: bool = Field(True, description="one token holds at most one Chinese character")
+    max_token_length: int | None = Field(16, ge=1, description="longest token in bytes")
+    max_articles: int = Field(50_000, ge=1, description="train on at most so many articles")
+
+
+class EvaluateSettings(BaseModel):
+    """How many questions to ask."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    closed_book: int = Field(2000, ge=0, description="questions from memory, per language")
+    grounded: int = Field(150, ge=0, description="questions on articles no conversation was made from, per language")
+    unanswerable: int = Field(60, ge=0, description="questions the wiki does not answer, per language")
+
+
+class Recipe(BaseModel):
+    """All sections; a recipe file sets what differs from these defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: int = Field(0, ge=0, description="the one seed everything is derived from")
+    corpus: CorpusSettings = Field(default_factory=CorpusSettings)
+    tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    pretrain: TrainConfig
+    instruct: InstructSettings = Field(default_factory=InstructSettings)
+    finetune: TrainConfig
+    knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("wikigpt") / "recipes"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a TOML file by path, and apply `section.key=value` overrides.
+
+    Raises:
+        UserError: no such recipe, a syntax error, an unknown key, a value that does not fit.
+    """
+    values = _read(name_or_path)
+    for override in overrides or []:
+        _apply(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_explain(error, name_or_path)) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The fully resolved recipe as TOML (which has no null: keys without a value are left out)."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True, mode="json"))
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if name_or_path in shipped_recipes():
+        text = (resources.files("wikigpt") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    elif path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is not a recipe: recipes are TOML text files.") from None
+    else:
+        raise UserError(
+            f"there is no recipe {name_or_path!r}: neither a file nor one of {', '.join(shipped_recipes())}."
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {name_or_path}: {error}.") from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value`; the value is TOML, or else a plain string; `none` unsets."""
+    key, equals, text = override.partition("=")
+    *sections, name = key.strip().split(".")
+    if not equals or not name:
+        raise UserError(f"--set {override!r}: write it as section.key=value, for example pretrain.minutes=5.")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override!r}: {section} is a value, not a section.")
+    text = text.strip()
+    if text.lower() == "none":
+        values[name] = None
+        return
+    try:
+        values[name] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[name] = text
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    """One sentence for the first thing wrong with a recipe."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        return f"recipe {source}: there is no key {where}; known there: {', '.join(known)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"recipe {source}: {where}: {message} (got {problem['input']!r})."
+
+
+def _known_keys(sections: tuple[Any, ...]) -> list[str]:
+    model: Any = Recipe
+    for section in sections:
+        model = model.model_fields[section].annotation
+        if not hasattr(model, "model_fields"):
+            return ["(see the documentation)"]
+    return sorted(model.model_fields)

@@ -1,0 +1,223 @@
+"""The stages of a build, each a function from folders and settings to one folder.
+
+`wikigpt.pipeline` runs them in a row; each is also a command of its own.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from wikigpt.artifacts import atomic_folder, fingerprint, write_json
+from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
+from wikigpt.errors import UserError
+from wikigpt.model.config import ModelConfig
+from wikigpt.recipe import TokenizerSettings
+from wikigpt.train.config import TrainConfig
+
+Progress = Callable[[int, int, str], None]
+
+
+def article_text(document: Document) -> str:
+    """An article as the model reads it: title, text, and what its infobox says."""
+    facts = facts_as_text(document.facts, document.lang)
+    return "\n\n".join(part for part in (document.title, document.text, facts) if part)
+
+
+def tokenizer(
+    corpus: Path, output: Path, *, settings: TokenizerSettings, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Train a tokenizer on a corpus's training articles and write it to `output`.
+
+    Articles are taken in the order of a hash of their id, so that a limit takes a fair sample.
+    """
+    from wikigpt.tokens import build_tokenizer
+
+    texts = (article_text(document) for document in _sampled(corpus, settings.max_articles))
+    return build_tokenizer(
+        texts,
+        output,
+        vocab_size=settings.vocab_size,
+        split_cjk=settings.split_cjk,
+        max_token_length=settings.max_token_length,
+        progress=progress,
+    )
+
+
+def _sampled(corpus: Path, limit: int) -> Iterator[Document]:
+    total = corpus_manifest(corpus)["documents"]
+    for document in read_corpus(corpus):
+        share = int(fingerprint(document.lang, document.title), 16) / 16**16
+        if document.split == "train" and share * total <= limit:
+            yield document
+
+
+def tokens(corpus: Path, tokenizer: Path, output: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Encode a corpus: training articles as split "train", held-out ones as a split per language."""
+    from wikigpt.tokens import load_tokenizer, tokenizer_sha256, write_text_tokens
+
+    documents = (
+        ("train" if document.split == "train" else document.lang, article_text(document))
+        for document in read_corpus(corpus)
+    )
+    return write_text_tokens(
+        output, documents, load_tokenizer(tokenizer), tokenizer_sha256(tokenizer), progress=progress
+    )
+
+
+def pretrain(
+    tokens: Path,
+    tokenizer: Path,
+    work: Path,
+    output: Path,
+    *,
+    model: ModelConfig,
+    settings: TrainConfig,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a base model from noise on the running text of `tokens` and save it as a model folder.
+
+    Args:
+        work: folder for checkpoints and metrics; an interrupted run goes on from there.
+        model: the shape; its vocabulary size is taken from the tokenizer.
+    """
+    import torch
+
+    from wikigpt.model import Transformer, save_model
+    from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
+    from wikigpt.train import CausalLM, train
+
+    shards = open_shards(tokens, tokenizer_sha256=tokenizer_sha256(tokenizer))
+    vocab_size = load_tokenizer(tokenizer).get_vocab_size()
+    torch.manual_seed(seed)
+    network = Transformer(model.model_copy(update={"vocab_size": vocab_size}))
+    result = train(network, CausalLM(), shards, settings, work, seed=seed, progress=progress)
+    facts = _training_facts(result, network)
+    save_model(network, output, tokenizer=tokenizer, card=_card("base model", facts))
+    return facts
+
+
+def finetune(
+    base: Path,
+    conversations: Path,
+    work: Path,
+    output: Path,
+    *,
+    settings: TrainConfig,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Teach a base model to chat: full fine-tuning on conversations, on what the assistant says only.
+
+    Args:
+        work: folder for encoded conversations, checkpoints and metrics.
+    """
+    from wikigpt.model import load_model, save_model
+    from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256, write_chat_tokens
+    from wikigpt.train import Chat, train
+
+    model = load_model(base)
+    length = settings.sequence_length or model.config.context_length
+    manifest = write_chat_tokens(
+        work / "tokens",
+        _conversations(conversations),
+        load_tokenizer(base),
+        tokenizer_sha256(base),
+        max_length=length,
+        progress=progress,
+    )
+    shards = open_shards(work / "tokens")
+    result = train(model, Chat(), shards, settings, work, seed=seed, progress=progress)
+    facts = {**_training_facts(result, model), "dropped": manifest["dropped"]}
+    save_model(model, output, tokenizer=base, card=_card("chat model", facts))
+    return facts
+
+
+def _conversations(folder: Path) -> Iterator[tuple[str, list[Any]]]:
+    """`(split, messages)`: training ones as "train", held-out ones as a split per language."""
+    for name in ("train", "validation"):
+        path = folder / f"{name}.jsonl"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; make conversations with `wikigpt instruct`.")
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    entry = json.loads(line)
+                    yield ("train" if name == "train" else entry["lang"]), entry["messages"]
+                except (ValueError, KeyError) as error:
+                    raise UserError(f"{path}, line {number}: not a conversation ({error!r}).") from None
+
+
+def _training_facts(result: Any, model: Any) -> dict[str, Any]:
+    state = result.state
+    return {
+        "parameters": model.config.n_parameters,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "skipped_steps": state.skipped_steps,
+        "tokens_per_second": round(result.tokens_per_second),
+        "mfu": round(result.mfu, 3),
+        "precision": state.precision,
+        "compiled": state.compiled,
+        "held_out_loss": {name: round(h.nats_per_target, 4) for name, h in result.held_out.items()},
+        "bits_per_byte": {name: round(h.bits_per_byte, 4) for name, h in result.held_out.items()},
+    }
+
+
+def _card(kind: str, facts: dict[str, Any]) -> str:
+    """The model card's text: what it is, from what, how well, and what it is not fit for."""
+    bits = ", ".join(f"{name} {value}" for name, value in facts["bits_per_byte"].items())
+    return f"""---
+license: cc-by-sa-4.0
+library_name: transformers
+pipeline_tag: text-generation
+tags: [wikigpt, wikipedia]
+---
+# Wiki-GPT {kind}
+
+A small {kind} of {facts["parameters"]:,} weights, trained by WikiGPT from wiki text in {facts["steps"]:,} steps
+on {facts["tokens"]:,} tokens.
+
+- **Data**: see `corpus.json` and `recipe.toml` of the run. Text of Wikipedia is CC BY-SA 4.0, by Wikipedia's
+  contributors; weights trained on it are shared under the same licence.
+- **Held-out loss** in bits per byte: {bits or "not measured"}.
+- **Limits**: it knows little beyond its wiki, errs often, and repeats the biases of its sources. Do not rely
+  on it where a wrong answer does harm.
+"""
+
+
+def evaluate(
+    model: Path,
+    conversations: Path,
+    knowledge: Path,
+    output: Path,
+    *,
+    bits_per_byte: dict[str, float],
+    limits: dict[str, int],
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Ask the chat model the held-out questions; writes `evaluation.json` and `answers.jsonl` to `output`.
+
+    Args:
+        bits_per_byte: held-out figures of the base model, to be reported beside the answers.
+        limits: most questions of each task, per language.
+    """
+    from wikigpt.chat.engine import Engine
+    from wikigpt.evaluate.tasks import run_tasks
+    from wikigpt.knowledge import Index
+
+    report, answers = run_tasks(
+        Engine.from_folder(model),
+        Index(knowledge),
+        conversations / "questions.jsonl",
+        limits=limits,
+        progress=progress,
+    )
+    evaluation = {"bits_per_byte": bits_per_byte, "tasks": report}
+    with atomic_folder(output) as folder:
+        write_json(folder / "evaluation.json", evaluation)
+        with (folder / "answers.jsonl").open("w", encoding="utf-8") as file:
+            for answer in answers:
+                file.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    return evaluation
