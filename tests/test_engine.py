@@ -54,9 +54,7 @@ def test_seed_decides_and_batching_does_not(engine):
     alone = [engine.generate([p], max_new_tokens=20, temperature=1.0, seed=3)[0].text for p in PROMPTS]
     together = engine.generate(PROMPTS, max_new_tokens=20, temperature=1.0, seed=3)
     assert [answer.text for answer in together] == alone
-    assert alone != [
-        engine.generate([p], max_new_tokens=20, temperature=1.0, seed=4)[0].text for p in PROMPTS
-    ]
+    assert alone != [engine.generate([p], max_new_tokens=20, temperature=1.0, seed=4)[0].text for p in PROMPTS]
 
 
 def test_stop_text_ends_the_answer_and_is_never_shown(engine):
@@ -89,9 +87,7 @@ def test_chat_prompt_equals_the_chat_template_of_transformers(engine, tmp_path):
     marked = theirs.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
     ids, mask = engine.chat.encode(messages)
     assert (marked["input_ids"], marked["assistant_masks"]) == (ids, mask)
-    assert (
-        load_tokenizer(tmp_path).encode("法国", add_special_tokens=False).ids == theirs("法国")["input_ids"]
-    )
+    assert load_tokenizer(tmp_path).encode("法国", add_special_tokens=False).ids == theirs("法国")["input_ids"]
 
 
 def test_prompt_longer_than_the_context_and_bad_settings_are_refused(engine):

@@ -162,9 +162,7 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path):
 
 def test_time_budget_fixes_its_end_and_decays_to_it(data, tmp_path):
     begin = time.monotonic()
-    result = train(
-        fresh_model(), CausalLM(), open_shards(data / "tokens"), config(steps=None, minutes=0.05), tmp_path
-    )
+    result = train(fresh_model(), CausalLM(), open_shards(data / "tokens"), config(steps=None, minutes=0.05), tmp_path)
     assert 2 < time.monotonic() - begin < 9
     assert result.state.step == result.state.total_steps
     rates = [e["learning_rate"] for e in read_metrics(tmp_path / "metrics.jsonl") if "loss" in e]
@@ -201,10 +199,7 @@ def test_unusable_data_is_refused_before_training(data, tmp_path):
 
 def test_conversation_longer_than_the_context_is_left_out_and_counted(data, tmp_path):
     tokenizer = load_tokenizer(data / "tokenizer")
-    chats = [
-        ("train", [{"role": "user", "content": "a" * n}, {"role": "assistant", "content": "b"}])
-        for n in (5, 500)
-    ]
+    chats = [("train", [{"role": "user", "content": "a" * n}, {"role": "assistant", "content": "b"}]) for n in (5, 500)]
     manifest = write_chat_tokens(tmp_path / "chat", chats, tokenizer, "x", max_length=64)
     assert manifest["dropped"] == {"too_long": 1, "nothing_to_learn": 0}
     assert manifest["splits"]["train"]["documents"] == 1

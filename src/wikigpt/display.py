@@ -1,12 +1,26 @@
 """What a build shows while it runs."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+Facts = dict[str, Any]
+
 LOG_SECONDS = 15  # between lines where the output is a file
+
+
+class Display(Protocol):
+    """Shows the user how a build goes; the command line's draws bars, a test's may collect."""
+
+    def stage(self, name: str, state: str, seconds: float = 0.0, summary: str = "") -> None:
+        """A stage is "started", "done", "unchanged" or "interrupted"."""
+
+    def progress(self, done: int, total: int, message: str) -> None:
+        """How far the running stage is; `total` 0 where that is not known."""
 
 
 class QuietDisplay:
@@ -69,3 +83,39 @@ class TerminalDisplay:
             self._last_line = time.monotonic()
             share = f"{done / total:4.0%} " if total else ""
             self._console.print(f"  {self._stage:<10} {share}{message}", soft_wrap=True)
+
+
+def summary(name: str, facts: Facts) -> str:
+    """One line about what a stage made."""
+    try:
+        return _SUMMARIES[name](facts)
+    except (KeyError, TypeError, IndexError):  # an older run's facts may lack a key
+        return ""
+
+
+def _scores(facts: Facts) -> str:
+    return ", ".join(
+        f"{task.replace('_', '-')} {lang} {next(iter(scores.values())):.0%}"
+        for task, by_lang in facts.items()
+        for lang, scores in by_lang.items()
+    )
+
+
+def _trained(facts: Facts) -> str:
+    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in facts["held_out_loss"].items())
+    return (
+        f"{facts['parameters'] / 1e6:.1f} M weights, {facts['steps']:,} steps, {facts['tokens'] / 1e6:.1f} M tokens, "
+        f"{facts['tokens_per_second']:,} tokens/s ({facts['precision']}); held-out loss {losses}"
+    )
+
+
+_SUMMARIES: dict[str, Callable[[Facts], str]] = {
+    "corpus": lambda f: f"{f['documents']:,} articles",
+    "tokenizer": lambda f: f"{f['vocab_size']:,} tokens, {f['bytes_per_token']} bytes each",
+    "tokens": lambda f: f"{sum(s['tokens'] for s in f['splits'].values()):,} tokens",
+    "pretrain": _trained,
+    "instruct": lambda f: f"{f['conversations']['train']:,} conversations",
+    "finetune": _trained,
+    "knowledge": lambda f: f"{f['passages']:,} passages",
+    "evaluate": _scores,
+}

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wikigpt import __version__, stages
 from wikigpt.artifacts import (
@@ -22,6 +23,7 @@ from wikigpt.artifacts import (
     write_json,
 )
 from wikigpt.corpus import build_corpus
+from wikigpt.display import Display, summary
 from wikigpt.errors import UserError
 from wikigpt.instruct import build_conversations
 from wikigpt.knowledge import build_index
@@ -30,16 +32,6 @@ from wikigpt.recipe import SAMPLE, Recipe, dump_recipe
 RECIPE, STAGES = "recipe.toml", "stages.json"
 Facts = dict[str, Any]
 Progress = stages.Progress
-
-
-class Display(Protocol):
-    """Shows the user how a build goes; the command line's draws bars, a test's may collect."""
-
-    def stage(self, name: str, state: str, seconds: float = 0.0, summary: str = "") -> None:
-        """A stage is "started", "done", "unchanged" or "interrupted"."""
-
-    def progress(self, done: int, total: int, message: str) -> None:
-        """How far the running stage is; `total` 0 where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +136,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             ("corpus",),
             recipe.knowledge.model_dump(),
             "knowledge/index.json",
-            lambda progress: build_index(
-                corpus,
-                knowledge,
-                settings=recipe.knowledge,
-                progress=lambda done: progress(done, 0, f"{done:,} articles"),
-            ),
+            lambda progress: build_index(corpus, knowledge, settings=recipe.knowledge, progress=progress),
         ),
         Stage(
             "evaluate",
@@ -186,7 +173,7 @@ def build(
             raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}.")
     input_files(recipe, None)  # refuse a missing dump before anything is written
     check_output_folder(run, RECIPE)
-    with only_writer(run):
+    with _nothing_left_of_a_false_start(run), only_writer(run):
         write_atomic(run / RECIPE, dump_recipe(recipe))
         write_json(run / "environment.json", environment())
         done = read_stages(run)
@@ -204,6 +191,18 @@ def build(
             if stage.name == until:
                 return {}
         return _finish(recipe, run, done)
+
+
+@contextmanager
+def _nothing_left_of_a_false_start(run: Path) -> Iterator[None]:
+    """Remove a new run folder if the input turns out unusable before a stage is complete."""
+    existed = run.exists()
+    try:
+        yield
+    except UserError:
+        if not existed and not (run / STAGES).exists():
+            shutil.rmtree(run, ignore_errors=True)
+        raise
 
 
 def _run_stage(stage: Stage, stage_print: str, display: Display) -> dict[str, Any]:
@@ -292,42 +291,6 @@ def _identity(name: str) -> Any:
         sha256_file(file) if file.stat().st_size < 50_000_000 else [file.stat().st_size, file.stat().st_mtime_ns]
         for file in files
     ]
-
-
-def summary(name: str, facts: Facts) -> str:
-    """One line about what a stage made."""
-    try:
-        return _SUMMARIES[name](facts)
-    except (KeyError, TypeError, IndexError):  # an older run's facts may lack a key
-        return ""
-
-
-def _scores(facts: Facts) -> str:
-    return ", ".join(
-        f"{task.replace('_', '-')} {lang} {next(iter(scores.values())):.0%}"
-        for task, by_lang in facts.items()
-        for lang, scores in by_lang.items()
-    )
-
-
-def _trained(facts: Facts) -> str:
-    losses = ", ".join(f"{name} {loss:.2f}" for name, loss in facts["held_out_loss"].items())
-    return (
-        f"{facts['parameters'] / 1e6:.1f} M weights, {facts['steps']:,} steps, {facts['tokens'] / 1e6:.1f} M tokens, "
-        f"{facts['tokens_per_second']:,} tokens/s ({facts['precision']}); held-out loss {losses}"
-    )
-
-
-_SUMMARIES: dict[str, Callable[[Facts], str]] = {
-    "corpus": lambda f: f"{f['documents']:,} articles",
-    "tokenizer": lambda f: f"{f['vocab_size']:,} tokens, {f['bytes_per_token']} bytes each",
-    "tokens": lambda f: f"{sum(s['tokens'] for s in f['splits'].values()):,} tokens",
-    "pretrain": _trained,
-    "instruct": lambda f: f"{f['conversations']['train']:,} conversations",
-    "finetune": _trained,
-    "knowledge": lambda f: f"{f['passages']:,} passages",
-    "evaluate": _scores,
-}
 
 
 def environment() -> dict[str, Any]:

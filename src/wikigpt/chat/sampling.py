@@ -17,9 +17,7 @@ class Sampling(BaseModel):
     max_new_tokens: int = Field(256, ge=1, le=65_536, description="most tokens of an answer")
     temperature: float = Field(0.0, ge=0, le=10, description="0: always the likeliest token")
     top_k: int = Field(0, ge=0, description="only the k likeliest tokens; 0: all")
-    top_p: float = Field(
-        1.0, gt=0, le=1, description="only the likeliest tokens that sum to this probability"
-    )
+    top_p: float = Field(1.0, gt=0, le=1, description="only the likeliest tokens that sum to this probability")
     min_p: float = Field(0.0, ge=0, le=1, description="only tokens at least this likely beside the likeliest")
     repetition_penalty: float = Field(1.0, gt=0, description="above 1: tokens seen before get less likely")
     seed: int | None = Field(None, description="same seed, same answer")
@@ -32,14 +30,10 @@ class Sampling(BaseModel):
             return cls(**settings)
         except ValidationError as error:
             problem = error.errors()[0]
-            raise UserError(
-                f"generation setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}."
-            ) from None
+            raise UserError(f"generation setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}.") from None
 
 
-def choose_token(
-    logits: Tensor, seen: list[int], sampling: Sampling, generator: torch.Generator | None
-) -> int:
+def choose_token(logits: Tensor, seen: list[int], sampling: Sampling, generator: torch.Generator | None) -> int:
     """The next token id from fp32 logits `[vocab_size]`, filtered in transformers' order."""
     if sampling.repetition_penalty != 1.0 and seen:
         ids = torch.tensor(sorted(set(seen)), device=logits.device)

@@ -157,7 +157,7 @@ def _found(gold: str, text: str) -> bool:
 
 
 def _continues(text: str, i: int, edge: str, step: int) -> bool:
-    """Whether the character at `i` carries on, in direction `step`, the word or number whose last character is `edge`."""
+    """Whether the character at `i` carries on, in direction `step`, the word or number that `edge` ends."""
     if not 0 <= i < len(text) or re.match(rf"[{_CJK}]", edge):
         return False
     if edge.isdigit() and text[i] in ".-":
@@ -170,4 +170,4 @@ def _continues(text: str, i: int, edge: str, step: int) -> bool:
 def _simplified() -> Callable[[str], str]:
     from opencc import OpenCC
 
-    return OpenCC("t2s").convert  # type: ignore[no-any-return]
+    return OpenCC("t2s").convert

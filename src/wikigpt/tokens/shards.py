@@ -160,9 +160,7 @@ def write_chat_tokens(
     return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=True, extra={"dropped": dropped})
 
 
-def open_shards(
-    folder: Path, *, tokenizer_sha256: str | None = None, verify: bool = False
-) -> dict[str, Shard]:
+def open_shards(folder: Path, *, tokenizer_sha256: str | None = None, verify: bool = False) -> dict[str, Shard]:
     """The splits of a tokens folder by name.
 
     Args:

@@ -70,9 +70,7 @@ def train_tokenizer(
     """
     smallest = 256 + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
-        raise UserError(
-            f"tokenizer.vocab_size is {vocab_size}; the bytes and special tokens need {smallest}."
-        )
+        raise UserError(f"tokenizer.vocab_size is {vocab_size}; the bytes and special tokens need {smallest}.")
     words = Regex(f"{CJK_CHARACTER}|{QWEN2_PATTERN}" if split_cjk else QWEN2_PATTERN)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = _pre_tokenizer(words, split_cjk_first=split_cjk)
@@ -90,9 +88,7 @@ def train_tokenizer(
     tokenizer.pre_tokenizer = _pre_tokenizer(Regex(QWEN2_PATTERN))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     tokenizer.encode_special_tokens = True
     return tokenizer
 

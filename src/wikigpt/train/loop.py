@@ -117,6 +117,7 @@ class _Run:
         self.state = TrainState()
         self.stop_requested = False
         self.step_seconds: list[float] = []
+        self.evaluated: tuple[int, dict[str, HeldOut]] | None = None  # at which step, with what outcome
 
     def _check_data(self, shards: Mapping[str, Shard]) -> None:
         vocab_size = self.model.config.vocab_size
@@ -271,19 +272,26 @@ class _Run:
         return best * self.config.batch_size / self.config.micro_batch
 
     def _plan_end(self) -> None:
-        """In a run limited by time: once the time for the stable phase is over, fix the last step."""
-        if self.config.minutes is None or self.state.total_steps is not None:
+        """In a run limited by time: fix the last step when the stable phase's time is over.
+
+        Should the machine then slow down, the end comes nearer, so that the limit holds all the same.
+        """
+        if self.config.minutes is None:
             return
-        budget = self.config.minutes * 60
-        left = budget - self.state.seconds
-        if left > budget * self.config.decay_fraction:
+        state, budget = self.state, self.config.minutes * 60
+        left = budget - state.seconds
+        if state.total_steps is None and left > budget * self.config.decay_fraction:
             return
-        recent = self.step_seconds[-50:]
-        steps = max(1, round(left / (sum(recent) / len(recent))))
-        self.state.decay_start = self.state.step
-        self.state.total_steps = self.state.step + steps
+        recent = self.step_seconds[-20:]
+        end = state.step + max(0, round(left / (sum(recent) / len(recent))))
+        if state.total_steps is None:
+            state.decay_start, state.total_steps = state.step, max(end, state.step + 1)
+        else:
+            state.total_steps = min(state.total_steps, max(end, state.step))
 
     def _evaluate(self) -> dict[str, HeldOut]:
+        if self.evaluated and self.evaluated[0] == self.state.step:
+            return self.evaluated[1]
         held_out = evaluate_shards(
             self.model,
             self.objective,
@@ -301,6 +309,7 @@ class _Run:
                     "bits_per_byte": {name: h.bits_per_byte for name, h in held_out.items()},
                 }
             )
+        self.evaluated = (self.state.step, held_out)
         return held_out
 
     def _report(self, loss: float, grad_norm: float) -> None:

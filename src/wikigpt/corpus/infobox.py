@@ -1,0 +1,85 @@
+"""Infoboxes become facts: pairs of key and plain value."""
+
+import re
+from typing import TYPE_CHECKING
+
+from wikigpt.corpus.languages import words
+from wikigpt.corpus.marks import ANY_MARK
+
+if TYPE_CHECKING:
+    from wikigpt.corpus.wikitext import Page
+
+INFOBOX_NAME = re.compile(
+    r"infobox|信息框|資訊框|信息盒|infotable|taxobox|speciesbox|automatic taxobox|基礎情報|정보|infoskreine|infokast|"
+    r"infoboks|ficha|карточка|картка|info/|tietolaatikko|infokutija|bilgi kutusu|kotak info|hộp thông tin|"
+    r"تصندوق|صندوق|جعبه|תבנית|drugbox|chembox|geobox|chinese$|thông tin|simplebox|"
+    r"[a-z]box$|小行星$|条目$|城市$|国家$|人物$|艺人$|藝人$",
+)
+OTHER_NAME = re.compile(
+    r"^cite|^citation|navbox|^reflist|^notelist|sidebar|^quote|image|gallery|^graph|^location map|^coord|^sfn|"
+    r"^harv|^refn|^efn|^main|^about|^for$|^redirect|^multiple issues|^notice|^portal|^hatnote|^webarchive|chart|"
+    r"^多个问题|^多個問題|^noteta|^notetag|^protect|^use |^翻译|^expand|^ambox|^tmbox|^legend|^clade|^sister|^歧义|"
+    r"^otheruses"
+)
+# Keys of an infobox that say how it looks, by the words they consist of (numbers at their end left out).
+_SKIPPED_WORDS = words(
+    """image img logo caption photo width map maps alt url website homepage coordinates coord coords lat latd
+    latm lats latns lon long longd longm longs longew latitude longitude footnote footnotes style bgcolor
+    background align ref refs signature audio embed embedded child module pushpin zoom format commons border
+    flag seal shield emblem coat coa file screenshot cover note notes header nocat autocat link px size
+    upright above below subheader colspan dim rowclass wikidata osm locator collapsed"""
+)
+_SKIPPED_CHINESE = re.compile(
+    r"[图圖]|照片|相片|网站|網站|官网|官網|经度|緯度|纬度|經度|签名|簽名|注脚|註腳|背景|旗帜|旗幟|[国國]旗|徽章?$|网址|網址"
+)
+_DATA_KEY = re.compile(r"(?:data|content|数据|資料|内容)[ _]?(\d{1,3})\Z")
+_NO_VALUE = words("""- – — ? n/a none yes no y n 无 無 是 否 有 collapsed expanded uncollapsed autocollapse inherit""")
+_CSS_COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}\Z|(?:rgb|hsl)a?\(")
+_FILE_VALUE = re.compile(
+    r"\.(?:jpe?g|png|svg|gif|tiff?|webp|ogg|oga|ogv|webm|mid|pdf)\b|^(?:https?:)?//", re.IGNORECASE
+)
+_SEPARATOR = re.compile(r"\s*\n\s*(?:-\s+)?")
+MAX_FACTS = 80
+MAX_VALUE = 300
+
+
+def is_infobox(name: str, page: "Page") -> bool:
+    """By its name; or because it is a large template on the top level before the first running text."""
+    if INFOBOX_NAME.search(name):
+        return True
+    return page.in_lead and page.depth == 1 and not OTHER_NAME.search(name)
+
+
+def note_facts(arguments: dict[str, str], page: "Page") -> None:
+    """Add what the infobox says to the page's facts, without what only says how the box looks."""
+    for key, raw in arguments.items():
+        if len(page.facts) >= MAX_FACTS:
+            return
+        label = ANY_MARK.sub("", key).strip().lower()
+        numbered = _DATA_KEY.match(label)
+        if numbered:  # the bare {{Infobox|label1=…|data1=…}}
+            label = page.plain(arguments.get(f"label{numbered.group(1)}", ""))
+        if not label or len(label) > 40 or label.isdigit() or label.startswith("label") or _is_layout(label):
+            continue
+        value = fact_value(raw, page)
+        if value and len(value) <= MAX_VALUE and value != page.title and not _FILE_VALUE.search(value):
+            page.facts.append(("_".join(label.split()), value))
+
+
+def _is_layout(label: str) -> bool:
+    words = {word.rstrip("0123456789") for word in re.split(r"[\s_-]+", label)}
+    return not words.isdisjoint(_SKIPPED_WORDS) or _SKIPPED_CHINESE.search(label) is not None
+
+
+def fact_value(raw: str, page: "Page") -> str:
+    """An infobox value as plain text; several values (list items, line breaks) are joined by commas."""
+    comma = "、" if page.lang in ("zh", "ja") else ", "
+    lines = [line.removeprefix("- ").strip(" ,、;；") for line in page.plain_lines(raw)]
+    lines = [line for line in lines if line]
+    if not lines:
+        return ""
+    value = lines[0]
+    for line in lines[1:]:
+        # A line that opens a bracket explains the one before it.
+        value += ("" if page.lang in ("zh", "ja") else " ") + line if line[0] in "(（" else comma + line
+    return "" if value.lower() in _NO_VALUE or _CSS_COLOUR.match(value) else value

@@ -1,0 +1,16 @@
+"""Control characters that stand in for decisions while a page is read.
+
+The reader removes any that the page itself contains before it starts, so none can be forged.
+"""
+
+import re
+
+KEEP_OPEN = "\x01"  # text up to KEEP_CLOSE is not converted to another script
+KEEP_CLOSE = "\x02"
+RULE = "\x04"  # from here on, one more conversion rule of the page holds
+GONE = "\x05"  # something was dropped here that may leave an empty bracket behind
+HEADING = "\x06"  # stands before a heading until empty sections have been dropped
+GONE_WITH_BRACKETS = "\x0e"  # the same, and the bracket around it says nothing without it
+STRIP = "\x7f"  # \x7f12\x7f stands for the 12th piece of literal text (<nowiki>, <math>, …)
+
+ANY_MARK = re.compile("[\x01-\x06\x0e]|\x7f[0-9]+\x7f")

@@ -1,0 +1,145 @@
+"""The stage `instruct`: from a corpus folder to a folder of conversations and evaluation questions."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, write_json
+from wikigpt.corpus.document import Document
+from wikigpt.errors import UserError
+from wikigpt.instruct.articles import gather
+from wikigpt.instruct.make import Maker
+from wikigpt.instruct.questions import Question, questions
+from wikigpt.instruct.relations import catalogue
+from wikigpt.instruct.settings import InstructSettings
+from wikigpt.instruct.talk import Conversation
+from wikigpt.instruct.wording import bare
+
+MANIFEST = "instruct.json"
+LANGUAGES = ("en", "zh")
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(slots=True)
+class Made:
+    """What was made: conversations to train on and to measure with, evaluation questions, and counts."""
+
+    train: list[Conversation] = field(default_factory=list)
+    validation: list[Conversation] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def make_conversations(
+    documents: Iterable[Document], settings: InstructSettings, seed: int, progress: Callable[[int], None] | None = None
+) -> Made:
+    """Make conversations and questions from documents, which are read once.
+
+    The same documents (in any order), settings and seed make the same. `progress` is told the documents read so far.
+
+    Raises:
+        UserError: a language without phrasings, an unknown relation, or nothing to make conversations from.
+    """
+    _check(settings)
+    views = gather(documents, settings, catalogue(), settings.passage_bytes, progress)
+    views = {lang: view for lang, view in views.items() if view.of("train")}
+    if not views:
+        wanted = " or ".join(settings.languages)
+        raise UserError(f"no training article in {wanted} was found, so there is nothing to make conversations from.")
+    made = Made()
+    for lang, view in views.items():
+        maker = Maker(view, settings, catalogue(), seed)
+        training = list(maker.training())
+        taught = {bare(m["content"]) for c in training for m in c["messages"] if m["role"] == "user"}
+        asked = list(questions(maker, views, taught))
+        made.train += training
+        made.validation += maker.measuring()
+        made.questions += asked
+        made.counts[lang] = {
+            "articles": {split: len(view.of(split)) for split in ("train", "validation")},
+            "core_facts": len(maker.core),
+            "other_facts": len(maker.other),
+            "core_facts_by_relation": dict(Counter(fact.relation.id for _, fact in maker.core).most_common()),
+            "train": dict(sorted(Counter(c["task"] for c in training).items())),
+            "questions": dict(sorted(Counter(_task(q) for q in asked).items())),
+        }
+        _check_no_leak(training, {(a.id, a.title) for a in maker.validation})
+    Random(f"{seed}/order").shuffle(made.train)
+    return made
+
+
+def build_conversations(
+    corpus: Path, output: Path, *, settings: InstructSettings, seed: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Make conversations from the corpus folder `corpus` and write them to the folder `output`.
+
+    Writes `train.jsonl`, `validation.jsonl`, `questions.jsonl` and the manifest `instruct.json`, all or none of them.
+
+    Args:
+        progress: called with documents read, documents in all, and a word on what is being done.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: `corpus` is no corpus, `output` holds something else, or there is nothing to make.
+    """
+    from wikigpt.corpus import corpus_manifest, read_corpus  # pyarrow loads with the first document
+
+    check_output_folder(output, MANIFEST)
+    total = int(corpus_manifest(corpus)["documents"])
+
+    def read_so_far(number: int) -> None:
+        if progress:
+            progress(number, total, "reading articles")
+
+    made = make_conversations(read_corpus(corpus), settings, seed, read_so_far)
+    if progress:
+        progress(total, total, f"{len(made.train):,} conversations")
+    with atomic_folder(output) as folder:
+        written: dict[str, list[Any]] = {
+            "train.jsonl": made.train,
+            "validation.jsonl": made.validation,
+            "questions.jsonl": made.questions,
+        }
+        for name, entries in written.items():
+            with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        manifest = {
+            "conversations": {"train": len(made.train), "validation": len(made.validation)},
+            "questions": len(made.questions),
+            "languages": made.counts,
+            "seed": seed,
+            "settings": settings.model_dump(),
+            "sha256": {name: sha256_file(folder / name) for name in written},
+        }
+        write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _check(settings: InstructSettings) -> None:
+    if unknown := [lang for lang in settings.languages if lang not in LANGUAGES]:
+        raise UserError(
+            f"instruct.languages: there are no phrasings in {unknown[0]!r}; there are some in {', '.join(LANGUAGES)}."
+        )
+    known = {relation.id for relation in catalogue().relations}
+    if strange := sorted(set(settings.core_relations or ()) - known):
+        raise UserError(
+            f"instruct.core_relations: there is no relation {strange[0]!r}; known are {', '.join(sorted(known))}."
+        )
+
+
+def _check_no_leak(training: list[Conversation], heldout: set[tuple[str, str]]) -> None:
+    """A held-out article in a training conversation would make the evaluation worthless."""
+    for made in training:
+        for source in made["sources"]:
+            assert (source["id"], source["title"]) not in heldout, f"{source['title']} is held out"
+
+
+def _task(question: Question) -> str:
+    return "closed_book_core" if question["core"] else question["task"]

@@ -1,0 +1,67 @@
+"""What `wikigpt instruct` may be told; the recipe's section `instruct`."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Share(BaseModel):
+    """How many conversations of a kind are made in each language."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight: float = Field(
+        ge=0, description="conversations for each opportunity (a fact, an article); 0.5 = half of them"
+    )
+    maximum: int = Field(ge=0, description="never more than this in a language")
+
+
+class InstructSettings(BaseModel):
+    """How conversations and evaluation questions are made from a corpus."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    languages: list[str] = Field(["zh", "en"], description="languages to make conversations in")
+    max_articles: int = Field(30_000, ge=1, description="articles used per language; those with infoboxes come first")
+
+    core_relations: list[str] | None = Field(
+        None, description="ids of the relations to be taught by heart; none given = those marked core in relations.toml"
+    )
+    phrasings_per_fact: int = Field(8, ge=1, description="differently worded conversations for each core fact")
+    answer_forms: int = Field(3, ge=1, description="different sentences that answer the same question")
+    max_core: int = Field(
+        60_000, ge=0, description="conversations on core facts per language; facts are left out whole"
+    )
+    other_fact: Share = Field(Share(weight=2, maximum=20_000), description="facts that are not core, per fact")
+    follow_up: Share = Field(Share(weight=1, maximum=4_000), description="two turns, the second elliptic; per article")
+    identification: Share = Field(Share(weight=1, maximum=6_000), description="fact or description to title")
+    definition: Share = Field(Share(weight=2, maximum=20_000), description="title to first sentence, per article")
+    section: Share = Field(Share(weight=0.3, maximum=2_000), description="what a section says, per section")
+    summary: Share = Field(Share(weight=0.1, maximum=500), description="body to lead, per article")
+    translation: Share = Field(Share(weight=1, maximum=6_000), description="titles, per interlanguage link")
+    category: Share = Field(Share(weight=0.3, maximum=2_000), description="which category fits, per article")
+    small_talk: Share = Field(Share(weight=2, maximum=2_000), description="about itself, per phrasing")
+    unknown: Share = Field(
+        Share(weight=0.02, maximum=100), description="made-up things asked without passages, per article"
+    )
+    grounded: Share = Field(Share(weight=0.5, maximum=8_000), description="open-book questions, per fact")
+    unanswerable: Share = Field(
+        Share(weight=0.1, maximum=1_500), description="open-book, answer not in the passages, per fact"
+    )
+    cloze: Share = Field(Share(weight=0.2, maximum=3_000), description="open-book gap to fill, per article")
+
+    counterfactual: float = Field(
+        0.5, ge=0, le=1, description="part of grounded answers whose value is swapped in the passage"
+    )
+    invented: float = Field(
+        0.2, ge=0, le=1, description="part of grounded answers whose title is replaced by a made-up name"
+    )
+    max_passages: int = Field(4, ge=1, le=9, description="passages in an open-book question, the right one included")
+    passage_bytes: int = Field(480, ge=80, description="length of a passage in bytes, as in the knowledge section")
+    noise: float = Field(
+        0.15, ge=0, le=1, description="part of the questions written carelessly (lower case, no question mark)"
+    )
+
+    validation_conversations: int = Field(300, ge=0, description="held-out conversations per language, for the loss")
+    core_questions: int = Field(1000, ge=0, description="evaluation questions per language on core facts, closed book")
+    other_questions: int = Field(200, ge=0, description="evaluation questions per language on other facts, closed book")
+    grounded_questions: int = Field(200, ge=0, description="evaluation questions per language on held-out articles")
+    unanswerable_questions: int = Field(60, ge=0, description="evaluation questions per language that have no answer")

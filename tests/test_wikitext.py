@@ -1,0 +1,403 @@
+"""Wikitext to plain text: what MediaWiki shows a reader, for any string, in linear time."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wikigpt.corpus import clean_wikitext, read_wikitext
+from wikigpt.errors import UserError
+
+ENGLISH = [
+    # bold, italic, links
+    ("'''Bold''', ''italic'' and '''''both'''''.", "Bold, italic and both."),
+    ("L'''amour'' est.", "L'amour est."),
+    ("It's the ''dogs''' bowl, the '80s.", "It's the dogs' bowl, the '80s."),
+    ("The [[cat]]s and [[dog|hounds]] of [[w:Foo|bar]].", "The cats and hounds of bar."),
+    ("[[Berlin (band)|]] and [[#History|history]].", "Berlin and history."),
+    ("a [[File:x.jpg|thumb|A [[cat]], {{lang|fr|chat}}]]b", "a b"),
+    ("[[Image:y.png|200px|left]]Text.[[Bild:z.svg|mini|Ein [[Bild]]]]", "Text."),
+    ("[[Ofbyld:Plak.svg|thumb|an unknown alias]]Text", "Text"),
+    ("[[Media:a.ogg|Listen]] to it.", "Listen to it."),
+    ("[[Category:Cities|P]]Text [[:Category:Cities]]", "Text Category:Cities"),
+    ("[[fr:Paris]]Text about [[:fr:Paris|the French]] and [[Re:Zero]].", "Text about the French and Re:Zero."),
+    ("[http://a.com the text] [http://b.com] [//c.com d]", "the text d"),
+    ("[[1, 2], [3, 4]]", "[[1, 2], [3, 4]]"),
+    ("[[unclosed [[link]] here", "unclosed link here"),
+    # references, comments, tags
+    ('One<ref>x [[y]]</ref> two<ref name="q" /> three<ref name=z>{{cite web|url=u}}</ref>.', "One two three."),
+    ("a<!-- hidden {{x}} -->b<!-- never closed", "ab"),
+    ("x<sup>2</sup>, H<sub>2</sub>O, 10<sup>−6</sup>, 19<sup>th</sup>", "x², H₂O, 10⁻⁶, 19th"),
+    ("<nowiki>[[not]] a ''link'' &lt;</nowiki>", "[[not]] a ''link'' <"),
+    ("<code>f(x)</code> <span style='color:red'>red</span> 1 < 2 > 0 <3", "f(x) red 1 < 2 > 0 <3"),
+    ("a <div style='display:none'>secret <div>deeper</div></div>b", "a b"),
+    ("a<br/>b<br>c", "a\nb\nc"),
+    ("<math>E = mc^2</math> and <chem>H2SO4</chem>", "$E = mc^2$ and H₂SO₄"),
+    ("<gallery>\nFile:a.jpg|b\n</gallery><timeline>x</timeline>Text<references />", "Text"),
+    ("<poem>\nOne,\ntwo.\n</poem>", "One,\ntwo."),
+    ("<syntaxhighlight lang='python'>\nif x:\n    y = [[1]]\n</syntaxhighlight>", "if x:\n    y = [[1]]"),
+    ("&lt;b&gt; &amp;nbsp; caf&eacute; &#91;1&#x5D;&nbsp;&ndash; &unknown;", "<b> &nbsp; café [1] – &unknown;"),
+    ("__NOTOC__Text__INDEX__ but __init__", "Text but __init__"),
+    # layout
+    (
+        "Lead.\n\n== A ==\ntext\n=== B ===\n{{box}}\n== C ==\n* x\n** y\n# z",
+        "Lead.\n\n## A\n\ntext\n\n## C\n\n- x\n- y\n- z",
+    ),
+    ("One.\n\n\n\nTwo.\n:indented\n; term\n: what it means", "One.\n\nTwo.\nindented\nterm\nwhat it means"),
+    ("Before\n{| class='wikitable'\n! a !! b\n|-\n| 1 || {{x}}\n{|\n| inner\n|}\n|}\nAfter", "Before\nAfter"),
+    ("Before\n{|\n| never closed\n\n== Next ==\nText", "Before\n\n## Next\n\nText"),
+    ("Before <table><tr><td>cell</td></tr></table>after", "Before after"),
+    # templates that say something
+    (
+        "{{convert|5|km|mi}}, {{convert|100|ft|m|abbr=on}}, a {{convert|5|km|adj=on}} walk",
+        "5 kilometres (3.1 mi), 100 ft (30 m), a 5-kilometre (3.1 mi) walk",
+    ),
+    (
+        "{{convert|10|to|20|km}}, {{convert|6|ft|2|in|m}}, {{convert|37|C}}",
+        "10 to 20 kilometres (6.2 to 12.4 mi), 6 feet 2 inches (1.88 m), 37 °C (99 °F)",
+    ),
+    ("{{formatnum:1234567.891}} {{val|1.23|0.05|e=6|u=km}}", "1,234,567.891 1.23±0.05×10⁶ km"),
+    (
+        "born {{birth date and age|1950|1|2}}, died {{death date and age|df=y|2000|1|1|1950|1|2}}",
+        "born January 2, 1950, died 1 January 2000 (aged 49)",
+    ),
+    ("{{lang|fr|Bonjour}} ({{lang-de|Guten Tag}}; {{langx|la|salve}})", "Bonjour (German: Guten Tag; Latin: salve)"),
+    ("{{nihongo|Tokyo Tower|東京タワー|Tōkyō Tawā}}", "Tokyo Tower (東京タワー, Tōkyō Tawā)"),
+    ("{{nowrap|a b}} {{small|c}} {{abbr|NYC|New York City}} {{circa|1500}} {{frac|3|1|2}}", "a b c NYC c. 1500 3 1/2"),
+    ("{{as of|2010|5}}, {{as of|2011|lc=y}}", "As of May 2010, as of 2011"),
+    ("{{chem|H|2|O}}{{nbsp}}{{ndash}}{{spaced ndash}}{{'}}s", "H₂O – – 's"),
+    ("{{USA}}, {{flag|France}}, {{flagicon|DE}} [[Germany]]", "United States, France, Germany"),
+    ("{{quote|To be.|Hamlet}}", "To be.\n\n— Hamlet"),
+    ("{{plainlist|\n* a\n* b\n}}{{ubl|c|d}}", "- a\n- b\n\n- c\n- d"),
+    ("{{ill|Some One|de|Jemand}}, {{interlanguage link|A|fr|B|lt=shown}}", "Some One, shown"),
+    # templates that do not, and what they leave behind
+    ("Foo ({{IPAc-en|f|u}}; {{lang-el|Φου}}) bar", "Foo (Greek: Φου) bar"),
+    ("Foo ({{IPA-fr|fu}}, born 1900) and ({{unknown}}) bar {{unknown}}.", "Foo (born 1900) and bar."),
+    ("True {{citation needed|date=May 2010}}, {{unknown|a=b}}, really.", "True, really."),
+    ("It cost $5 (${{Inflation|US|5|1929}} in {{CURRENTYEAR}}) then.", "It cost $5 then."),
+    ("call() and f( ) stay as they are", "call() and f( ) stay as they are"),
+    ("{{Infobox city\n| name = X\n| image = [[File:a.jpg|{{px}}]]\n}}\n'''X''' is a city.", "X is a city."),
+    # parser functions
+    (
+        "{{#if: x | yes | no}} {{#if: | yes | no}} {{#ifeq:1|1.0|same}} {{#switch:b|a=1|b|c=2|#default=3}}",
+        "yes no same 2",
+    ),
+    (
+        "{{#expr: 1 + 2 * (3 - 1)}} {{lc:ABC}} {{ucfirst:abc}} {{padleft:7|3}} {{DEFAULTSORT:X}}{{{1|default}}}",
+        "5 abc Abc 007 default",
+    ),
+]
+
+CHINESE = [
+    ("-{zh-hans:计算机;zh-hant:電腦}-", "计算机"),
+    ("-{zh-cn:信息; zh-tw:資訊;}-和-{zh-tw:賽局理論;zh-cn:博弈论}-", "信息和博弈论"),
+    ("-{zh:甲;zh-hant:乙}-，-{zh-tw:台灣;zh-hk:香港}-", "甲，台湾"),
+    ("部落格。-{A|zh-cn:博客;zh-tw:部落格;zh-hk:網誌}-很好，部落格、網誌。", "部落格。博客很好，博客、博客。"),
+    ("-{H|zh-cn:博客;zh-tw:部落格}-我的部落格", "我的博客"),
+    ("-{H|雪糕=>zh-cn:冰淇淋;}-雪糕", "冰淇淋"),
+    ("-{T|zh-hans:标题;zh-hant:標題}-正文", "正文"),
+    ("-{R|於}-是，-{著}-與著，乾隆", "於是，著与著，乾隆"),
+    ("-{zh-hans:[[生物信息学]]; zh-hant:[[生物資訊学|資訊]];}-", "生物信息学"),
+    ("-{zh-hans:甲-{zh-cn:乙;zh-tw:丙}-;zh-hant:丁}-", "甲乙"),
+    ("-{zh-hans;zh-hant|文字}-，-{}-空", "文字，空"),
+    ("-{沒有關上 [[連結|文字]]", "没有关上 文字"),
+    ("{{NoteTA|G1=IT|1=zh-hans:软件;zh-hant:軟體}}軟體", "软件"),
+    ("'''數學'''（{{lang-en|mathematics}}，{{lang-el|μαθηματικά}}）", "数学（英语：mathematics，希腊语：μαθηματικά）"),
+    ("'''某人'''（{{bd|1900年|1月2日|1950年|3月4日}}），學者", "某人（1900年1月2日－1950年3月4日），学者"),
+    ("'''某人'''（{{IPA|x}}，1900年—）（{{不明}}）", "某人（1900年—）"),
+    ("'''塔'''（{{lang-ja|東京タワー}}；{{不明}}）", "塔（日语：東京タワー）"),
+    (
+        "{{link-en|雨果|Hugo}}、{{le|電影發行|Film distribution|發行}}、{{tsl|en|Foo|富}}、{{tsl|en|Bar}}",
+        "雨果、发行、富、Bar",
+    ),
+    ("[[檔案:x.jpg|thumb|圖說[[文]]]][[文件:y.png]][[分類:數學|S]]文", "文"),
+    ("长{{convert|5|km|mi}}，{{convert|100|ha|abbr=on}}", "长5公里（3.1英里），100公顷（250英亩）"),
+    ("約{{formatnum:1234567}}人{{fact}}，{{nowrap|甲 乙}}", "约1,234,567人，甲 乙"),
+    (
+        "生於{{birth date|1950|1|2}}，卒於{{death date and age|2000|1|1|1950|1|2}}",
+        "生于1950年1月2日，卒于2000年1月1日（49岁）",
+    ),
+    ("* 甲\n* 乙\n\n== 參見 ==\n{{不明}}\n== 歷史 ==\n文__无目录__", "- 甲\n- 乙\n\n## 历史\n\n文"),
+    ("{{法國}}{{JPN}}的首都", "日本的首都"),
+]
+
+
+@pytest.mark.parametrize(("wikitext", "expected"), ENGLISH)
+def test_english(wikitext: str, expected: str) -> None:
+    assert clean_wikitext(wikitext) == expected
+
+
+@pytest.mark.parametrize(("wikitext", "expected"), CHINESE)
+def test_chinese(wikitext: str, expected: str) -> None:
+    assert clean_wikitext(wikitext, lang="zh", variant="zh-hans") == expected
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("zh-hans", "计算机里的软件，信息"),
+        ("zh-cn", "计算机里的软件，信息"),
+        ("zh-tw", "電腦裡的軟體，資訊"),
+        ("zh-hk", "電腦裡的軟件，資訊"),
+        ("zh-hant", "電腦裡的軟體，資訊"),
+        (None, "计算机裡的软件，信息"),
+    ],
+)
+def test_each_variant(variant: str | None, expected: str) -> None:
+    text = "-{zh-hans:计算机;zh-hant:電腦}-裡的-{zh-hans:软件;zh-tw:軟體;zh-hk:軟件}-，-{zh-cn:信息;zh-tw:資訊}-"
+    assert clean_wikitext(text, lang="zh", variant=variant) == expected
+
+
+def test_variant_markup_is_text_on_wikis_without_it() -> None:
+    assert clean_wikitext("a -{b}- c") == "a -{b}- c"
+
+
+def test_unknown_variant_is_refused() -> None:
+    with pytest.raises(UserError, match="zh-hans"):
+        clean_wikitext("x", lang="zh", variant="zh-xx")
+
+
+def test_infobox_becomes_facts() -> None:
+    article = read_wikitext(
+        """{{About|the capital}}
+{{Infobox settlement
+| name           = Paris
+| image_skyline  = Paris.jpg
+| image_caption  = The {{lang|fr|Seine}}
+| country        = {{flagicon|FRA}} [[France]]
+| population     = {{formatnum:2102650}}<ref>INSEE</ref>
+| area_km2       = 105.4
+| mayor          = [[Anne Hidalgo|A. Hidalgo]] (since 2014)
+| languages      = {{plainlist|
+* [[French language|French]]
+* English
+}}
+| twin           = [[Rome]]<br />[[Kyoto]] {{small|(friendship)}}
+| website        = {{URL|paris.fr}}
+| discoverer     = nobody
+| empty          =
+| pushpin_map    = France
+}}
+'''Paris''' is the capital. {{Infobox later|a=b}}""",
+        title="Paris",
+    )
+    assert article.text == "Paris is the capital."
+    assert article.facts == (
+        ("country", "France"),
+        ("population", "2,102,650"),
+        ("area_km2", "105.4"),
+        ("mayor", "A. Hidalgo (since 2014)"),
+        ("languages", "French, English"),
+        ("twin", "Rome, Kyoto (friendship)"),
+        ("discoverer", "nobody"),
+    )
+
+
+def test_first_large_template_of_any_name_becomes_facts() -> None:
+    article = read_wikitext(
+        "{{某表格|首都=[[巴黎]]|人口=甲|貨幣=歐元<br>法郎|圖片=a.jpg|幣值=1}}法國是國家。", lang="zh", variant="zh-hans"
+    )
+    assert article.facts == (("首都", "巴黎"), ("人口", "甲"), ("货币", "欧元、法郎"), ("币值", "1"))
+    assert article.text == "法国是国家。"
+
+
+def test_numbered_labels_of_a_bare_infobox() -> None:
+    article = read_wikitext("{{Infobox|title=X|label1=[[Born]]|data1=1900|data2=alone|label3=Died|data3=}}Text")
+    assert article.facts == (("title", "X"), ("Born", "1900"))
+
+
+def test_rules_of_the_page_hold_for_title_and_facts() -> None:
+    article = read_wikitext(
+        "{{NoteTA|T=zh-hans:博客;zh-hant:部落格|1=zh-cn:博客;zh-tw:部落格}}{{Infobox x|名稱=甲|種類=部落格}}文",
+        lang="zh",
+        variant="zh-hans",
+        title="我的部落格",
+    )
+    assert article.title == "博客"
+    assert article.facts == (("名称", "甲"), ("种类", "博客"))
+
+
+def test_categories_and_language_links() -> None:
+    article = read_wikitext("Text[[Category:Cities in France|P]][[分类:x]] [[de:Paris]] [[zh:巴黎]] [[de:Paris]]")
+    assert article.categories == ("Cities in France", "X")
+    assert article.langlinks == (("de", "Paris"), ("zh", "巴黎"))
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("#REDIRECT [[paris]]", "Paris"),
+        ("#redirect:[[Paris#History|x]] {{R from move}}", "Paris"),
+        ("#重定向 [[法国]]", "法国"),
+        ("#WEITERLEITUNG [[Straßburg_(Elsass)]]", "Straßburg (Elsass)"),
+    ],
+)
+def test_redirects(text: str, target: str) -> None:
+    assert read_wikitext(text).redirect == target
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "expected"),
+    [
+        ("'''A''' may be:\n* b\n{{disambiguation}}", "A", True),
+        ("'''甲'''可以指：\n* 乙\n{{消歧义}}", "甲", True),
+        ("* b", "A (disambiguation)", True),
+        ("{{other uses|A (disambiguation)}}'''A''' is.", "A", False),
+    ],
+)
+def test_disambiguation_pages(text: str, title: str, expected: bool) -> None:
+    assert read_wikitext(text, title=title).disambiguation is expected
+
+
+MARKUP = [
+    "{{",
+    "}}",
+    "{{{",
+    "}}}",
+    "[[",
+    "]]",
+    "|",
+    "=",
+    "-{",
+    "}-",
+    "{|",
+    "|}",
+    "|-",
+    "\n",
+    "'''",
+    "''",
+    "<ref>",
+    "</ref>",
+    "<nowiki>",
+    "</nowiki>",
+    "<!--",
+    "-->",
+    "<div style='display:none'>",
+    "</div>",
+    "<sub>",
+    "</sub>",
+    "==",
+    "*",
+    ":",
+    ";",
+    "[http://a b",
+    "]",
+    "&amp;",
+    "&#0;",
+    "\x01",
+    "\x02",
+    "\x04",
+    "\x05",
+    "\x06",
+    "\x0e",
+    "\x7f",
+    "\x7f0\x7f",
+    "(",
+    ")",
+    "（",
+    "）",
+    ",",
+    "A|",
+    "H|",
+    "zh-cn:甲;zh-tw:乙",
+    "convert|1|km",
+    "Infobox|a=b",
+    "#if:",
+    "#switch:",
+    "#expr:1/0",
+    "NoteTA|1=",
+    "word ",
+    "文",
+    "__TOC__",
+    "<math>",
+    "</math>",
+    "<table>",
+    "\ud800",
+    "File:a.jpg",
+    "lang-fr|",
+    "bd|",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(MARKUP), max_size=60).map("".join), st.sampled_from([None, "zh-hans", "zh-tw"]))
+def test_any_markup_is_accepted_and_leaves_no_marks(text: str, variant: str | None) -> None:
+    article = read_wikitext(text, lang="zh", variant=variant, title="T")
+    for shown in (article.text, article.title, *(value for fact in article.facts for value in fact)):
+        assert not set(shown) & set("\x00\x01\x02\x04\x05\x06\x0e\x7f")
+    assert article.text == article.text.strip()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300), st.sampled_from(["en", "zh", "sr"]))
+def test_any_string_is_accepted(text: str, lang: str) -> None:
+    clean_wikitext(text, lang=lang, variant="zh-hans")
+
+
+_WORDS = st.text(st.sampled_from("abcXYZ019.,:!?()“”’é中文字。，（）"), min_size=1, max_size=8).filter(
+    lambda word: word[0] not in ":"
+)
+_PLAIN = st.lists(st.lists(_WORDS, min_size=1, max_size=8).map(" ".join), max_size=6).map("\n\n".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_PLAIN)
+def test_plain_text_stays_as_it_is(text: str) -> None:
+    assert clean_wikitext(text) == text
+
+
+UNCLOSED = [
+    "{{a|",
+    "{{a|x=",
+    "[[",
+    "[[a|",
+    "[[File:a|",
+    "{|\n",
+    "<ref>",
+    "<ref name=a>",
+    "-{",
+    "-{A|zh-cn:a;zh-tw:b}-x",
+    "'''",
+    "'''a ",
+    "[http://a ",
+    "<!--",
+    "<div style='display:none'>",
+    "<sup>1",
+    "]]",
+    "}}",
+    "{{{1|",
+    "{{#if:",
+    "= ",
+    "({{x}}, ",
+    "(",
+    "</",
+    "{{nowrap|y ",
+    "{{a|[[b|-{",
+    "\n|-\n",
+    "&#",
+    "<poem>",
+]
+
+
+@pytest.mark.parametrize("unit", UNCLOSED)
+def test_time_is_linear(unit: str) -> None:
+    """Twice the input takes about twice the time; quadratic behaviour would take minutes at this size."""
+
+    def seconds(size: int) -> float:
+        text = unit * (size // len(unit))
+        start = time.perf_counter()
+        clean_wikitext(text, lang="zh", variant="zh-hans")
+        return time.perf_counter() - start
+
+    # Loads of other programs disturb single measurements: the best of a few is compared, and generously.
+    small = min(seconds(20_000) for _ in range(3))
+    large = min(seconds(80_000) for _ in range(2))
+    assert large < 12 * small + 0.2
+
+
+def test_deeply_nested_templates_are_cut_off() -> None:
+    assert clean_wikitext("{{nowrap|" * 50 + "core" + "}}" * 50 + " end") == "core end"
+    depth = 5000
+    assert clean_wikitext("{{nowrap|" * depth + "core" + "}}" * depth + " end").endswith(" end")
+    assert clean_wikitext("{{a|" * depth + "}}" * depth + "end") == "end"
