@@ -263,7 +263,7 @@ def test_same_result_with_any_number_of_workers(tmp_path: Path) -> None:
 
 
 def test_parts_have_a_limited_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wikigpt.corpus.build.PART_ROWS", 100)
+    monkeypatch.setattr("wikigpt.corpus.write.PART_ROWS", 100)
     (tmp_path / "a.xml").write_text(many_pages(400))
     manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c")
     assert [part["documents"] for part in manifest["parts"]] == [100, 100, 100, 43]

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -591,11 +592,16 @@ def test_a_corpus_without_articles_in_the_languages_is_refused() -> None:
 
 
 def corpus_folder(tmp_path: Path, documents: list[Document]) -> Path:
-    from wikigpt.corpus.write import write_part
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
+    rows = [asdict(document) for document in documents]
+    for row in rows:
+        row["facts"] = [{"key": key, "value": value} for key, value in row["facts"]]
+        row["langlinks"] = [{"lang": lang, "title": title} for lang, title in row["langlinks"]]
     folder = tmp_path / "corpus"
     folder.mkdir()
-    write_part(folder / "part-00000.parquet", documents)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "part-00000.parquet")
     (folder / "corpus.json").write_text(json.dumps({"documents": len(documents)}))
     return folder
 

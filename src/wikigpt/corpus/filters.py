@@ -7,16 +7,16 @@ from wikigpt.corpus.languages import words
 
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
 _SCRIPTS = {
-    "han": re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"),
-    "japanese": re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"),
-    "hangul": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]"),
-    "latin": re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]"),
-    "cyrillic": re.compile(r"[\u0400-\u052f]"),
-    "greek": re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]"),
-    "arabic": re.compile(r"[\u0600-\u06ff\u0750-\u077f]"),
-    "hebrew": re.compile(r"[\u0590-\u05ff]"),
-    "thai": re.compile(r"[\u0e00-\u0e7f]"),
-    "devanagari": re.compile(r"[\u0900-\u097f]"),
+    "han": re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"),
+    "japanese": re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+"),
+    "hangul": re.compile(r"[\uac00-\ud7af\u1100-\u11ff]+"),
+    "latin": re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+"),
+    "cyrillic": re.compile(r"[\u0400-\u052f]+"),
+    "greek": re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]+"),
+    "arabic": re.compile(r"[\u0600-\u06ff\u0750-\u077f]+"),
+    "hebrew": re.compile(r"[\u0590-\u05ff]+"),
+    "thai": re.compile(r"[\u0e00-\u0e7f]+"),
+    "devanagari": re.compile(r"[\u0900-\u097f]+"),
 }
 _SCRIPT_OF = {
     **dict.fromkeys(("zh", "yue", "wuu", "gan", "lzh"), "han"),
@@ -36,14 +36,34 @@ _SCRIPT_OF = {
     "th": "thai",
     **dict.fromkeys(("hi", "mr", "ne"), "devanagari"),
 }
-_LETTER = re.compile(r"[^\W\d_]")
+_LETTER = re.compile(r"[^\W\d_]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
+_ODD_SPACE = re.compile(r"[\t\u00a0\u2002-\u200a\u202f\u205f]")
 _SAMPLE = 4000  # characters looked at to judge the script
 
 
 def weight(text: str) -> int:
     """Length in characters, where a CJK character, which says as much as a short word, counts twice."""
-    return len(text) + sum(map(len, _CJK.findall(text)))
+    return len(text) + _count(_CJK, text)
+
+
+def _count(characters: re.Pattern[str], text: str) -> int:
+    return sum(map(len, characters.findall(text)))
+
+
+def single_spaces(text: str) -> str:
+    """One ordinary space for each run of tabs, no-break spaces and the like (but not the ideographic space)."""
+    text = _ODD_SPACE.sub(" ", text)
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
+
+
+def few_empty_lines(text: str) -> str:
+    """At most one empty line in a row."""
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text
 
 
 def normalise(text: str) -> str:
@@ -55,13 +75,13 @@ def reason_to_drop(text: str, lang: str, min_chars: int) -> str | None:
     """Why an article should not be in the corpus, or None if it should."""
     if not text:
         return "empty"
-    if weight(text) < min_chars:
+    if len(text) < min_chars and weight(text) < min_chars:
         return "too_short"
     sample = text[:_SAMPLE]
-    letters = len(_LETTER.findall(sample))
+    letters = _count(_LETTER, sample)
     if letters < 0.4 * len(sample.replace(" ", "").replace("\n", "")):
         return "not_text"
     script = _SCRIPT_OF.get(lang)
-    if script and len(_SCRIPTS[script].findall(sample)) < 0.3 * letters:
+    if script and _count(_SCRIPTS[script], sample) < 0.3 * letters:
         return "wrong_script"
     return None

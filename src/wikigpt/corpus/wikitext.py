@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from wikigpt.corpus.filters import few_empty_lines, single_spaces
 from wikigpt.corpus.inline import SUBSCRIPT, chemical
 from wikigpt.corpus.languages import (
     CATEGORY_NAMESPACES,
@@ -561,7 +562,6 @@ def _quotes(line: str) -> str:
 # ---------------------------------------------------------------------------------------------------------
 # What is the same for whole pages and for single values
 
-_SPACES = re.compile(r"[ \t\u00a0\u2002-\u200a\u202f\u205f\u3000]{2,}|[\u00a0\u2002-\u200a\u202f\u205f\t]")
 _INVISIBLE = re.compile(r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _ENTITY = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
 _STRIPPED = re.compile(rf"{STRIP}([0-9]+){STRIP}")
@@ -574,7 +574,6 @@ _TWICE = re.compile(r"([,，、;；])([ \x05]{0,10})\1")
 _BEFORE_MARK = re.compile(r" {1,5}\x05[ \x05]{0,10}(?=[,.;:!?，。；：！？、)）])")
 _WITH_BRACKETS = re.compile(r"[ ]?[(（][^()（）\n\x0e]{0,200}\x0e[^()（）\n]{0,200}[)）]")
 _DOUBLE_BRACKETS = re.compile(r"（（([^（）\n]{0,200})））")  # （{{bd|…}}）: the template brings brackets, too
-_MANY_LINES = re.compile(r"\n{3,}")
 
 
 def _finish(text: str, page: Page, *, lines: bool = False) -> str:
@@ -591,7 +590,7 @@ def _finish(text: str, page: Page, *, lines: bool = False) -> str:
         text = _WITH_BRACKETS.sub(GONE, text).replace(GONE_WITH_BRACKETS, GONE)
     if GONE in text:
         text = _mend(text)
-    text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
+    text = single_spaces(_INVISIBLE.sub("", text))
     if "（（" in text:
         text = _DOUBLE_BRACKETS.sub(r"（\1）", text)
     if lines:
@@ -617,7 +616,7 @@ def _drop_empty_sections(lines: list[str]) -> str:
             below = 7
         kept.append(line)
     text = "\n".join(reversed(kept)).replace(HEADING, "")
-    return _MANY_LINES.sub("\n\n", text).strip()
+    return few_empty_lines(text).strip()
 
 
 def strip_html(text: str, *, hiding: bool = True) -> str:

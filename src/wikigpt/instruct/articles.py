@@ -337,5 +337,6 @@ def _add_unknown_keys(view: View, catalogue: Catalogue) -> None:
             relation = relations.get(key)
             if not relation or relation.id in {fact.relation.id for fact in article.facts}:
                 continue
-            if cleaned := clean_value(value, relation, key, view.lang):
+            # "largest city: capital" points at another line.
+            if plain_key(value) not in known and (cleaned := clean_value(value, relation, key, view.lang)):
                 article.facts.append(Fact(relation, *cleaned, False, key))

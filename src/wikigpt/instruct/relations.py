@@ -38,7 +38,7 @@ _KEY_EN = re.compile(r"[a-z][a-z_ -]{2,24}")
 _KEY_ZH = re.compile(r"[\u4e00-\u9fff]{2,8}")
 # Keys that say something about the page rather than about its subject.
 _KEY_STOP = re.compile(
-    r"\b(?:on|in|by|at|of|for|to|year|rank|change|estimate|nominal|ppp|gini|hdi|dst|offset|magnitude|event)\b|name|title|image|caption|logo|map|width|size|colou?r|footnote|note|coord|website|url|homepage|flag|seal|map|align|alt|type|style"
+    r"\b(?:mi|km|on|in|by|at|of|for|to|year|rank|change|estimate|nominal|ppp|gini|hdi|dst|offset|magnitude|event)\b|name|title|image|caption|logo|map|width|size|colou?r|footnote|note|coord|website|url|homepage|flag|seal|map|align|alt|type|style"
     r"|native|label|ref|date|latitude|longitude|label|module|embed|link|signature|header|border|color|background"
     r"|名|图|圖|网站|網站|网址|標題|标题|颜色|顏色|注|坐标|座標|地圖|地图|官网|備註|备注|大小|说明|說明|經度|緯度|日期"
 )
@@ -279,7 +279,7 @@ def clean_value(value: str, relation: Relation, key: str, lang: str) -> tuple[st
         several = is_list(value, lang)
         if not re.search(r"[^\W\d]", value) or "%" in value or (several and not relation.many and len(value) > 30):
             return None
-        if not several and len(value.split()) > 6:  # a remark rather than a name
+        if not several and (len(value.split()) > 6 or value[0].isdigit()):  # a remark rather than a name
             return None
         return value, ""
     if (relation.type == "code" and len(value) > 24) or (relation.type == "text" and "%" in value):

@@ -24,7 +24,7 @@ FORMAT = 1
 FILE, MANIFEST = "index.sqlite", "index.json"
 
 # How sure a name is to mean the article; smaller is surer.
-TITLE, REDIRECT, SHORTENED, OTHER_LANGUAGE = range(4)
+TITLE, REDIRECT, SHORTENED, OTHER_LANGUAGE, ACRONYM = range(5)
 
 MAX_NAME_UNITS = 40
 
@@ -163,5 +163,7 @@ def _names(document: Document) -> dict[str, int]:
     for name, kind in [*titles, *shortened, *others]:
         key = name_key(name)
         if key and key.count(" ") < MAX_NAME_UNITS:
+            # US, IT and PER mean something only where the question writes them in capitals too.
+            kind = ACRONYM if kind == REDIRECT and len(key) <= 4 and name.isascii() and name.isupper() else kind
             names[key] = min(kind, names.get(key, kind))
     return names

@@ -19,11 +19,12 @@ from pathlib import Path
 from wikigpt.chat.grounding import Passage
 from wikigpt.errors import UserError
 from wikigpt.knowledge import passages as kinds
-from wikigpt.knowledge.build import FILE, FORMAT
+from wikigpt.knowledge.build import ACRONYM, FILE, FORMAT
 from wikigpt.knowledge.text import (
     STOP_WORDS,
     UNSPACED,
     fold,
+    lone_characters,
     search_terms,
     singulars,
     stem,
@@ -140,19 +141,33 @@ class Index:
         query = query[:MAX_QUESTION]
         words = units(query)
         spans: dict[str, list[tuple[int, int]]] = {}
+        singular: dict[str, list[tuple[int, int]]] = {}
         for start in range(len(words)):
             for end in range(start + 1, min(len(words), start + int(self.meta["longest_name"])) + 1):
-                for name in _spellings(words[start:end]):
-                    spans.setdefault(name, []).append((start, end))
+                spans.setdefault(" ".join(words[start:end]), []).append((start, end))
+                for last in singulars(words[end - 1]):
+                    singular.setdefault(" ".join([*words[start : end - 1], last]), []).append((start, end))
         capitals = {fold(word) for word in re.findall(r"\b[^\W\d_a-z]\w*", query)}
+        found = self._mentions(spans, capitals, lang)
+        exact = {span for span, _ in found}
+        found += [item for item in self._mentions(singular, capitals, lang) if item[0] not in exact]
+        alone = set(lone_characters(query))
+        return _longest([item for item in found if len(item[1].name) > 1 or item[1].name in alone or item[1].capital])
+
+    def _mentions(
+        self, spans: dict[str, list[tuple[int, int]]], capitals: set[str], lang: str | None
+    ) -> list[tuple[tuple[int, int], Named]]:
+        """Return the articles that the names `spans` mean, each with where the name stands."""
         found: list[tuple[tuple[int, int], Named]] = []
         for name, article, kind, title, article_lang in self._names(list(spans)):
             if lang not in (None, article_lang) or _says_nothing(name, capitals):
                 continue
-            # A script without capitals names things as they come.
-            capital = any(word in capitals or not word.isascii() for word in name.split())
+            if kind == ACRONYM and name not in capitals:
+                continue
+            # A script without capitals names things as they come, but a lone character is often part of a word.
+            capital = any(word in capitals or (not word.isascii() and len(name) > 1) for word in name.split())
             found += [(span, Named(article, title, article_lang, name, kind, capital)) for span in spans[name]]
-        return _longest(found)
+        return found
 
     def passages_of(self, article: int) -> list[Hit]:
         """Return all passages of an article, in order."""
@@ -308,11 +323,6 @@ def _quoted(term: str) -> str:
     prefix = "*" if len(term) == 1 and re.match(f"[{UNSPACED}]", term) else ""
     # SQLite's tokenizer cuts 3.14 in two; without positions in the index there are no phrases, so both must stand.
     return " AND ".join(f'"{part}"{prefix}' for part in term.split("."))
-
-
-def _spellings(words: list[str]) -> list[str]:
-    """Return the keys under which a run of units may be listed: as it is, and with its last word in the singular."""
-    return [" ".join([*words[:-1], last]) for last in (words[-1], *singulars(words[-1]))]
 
 
 def _says_nothing(name: str, capitals: set[str]) -> bool:

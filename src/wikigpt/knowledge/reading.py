@@ -22,7 +22,7 @@ from wikigpt.knowledge.passages import FACTS, LEAD
 from wikigpt.knowledge.text import find_units, search_terms, stem, units, weighed_terms, without
 
 Relations = Callable[[str, str], Sequence[tuple[Wordings, float]]]
-"""(question without its subject, language) -> relations that it may ask for and how likely (0 to 1), likeliest first."""
+"""(question without its subject, language) -> relations it may ask for and how likely (0 to 1), likeliest first."""
 
 _HINT = 0.4
 _DRAFT = 0.7
@@ -122,13 +122,12 @@ def _quotes(
     mentioned: Sequence[Named],
 ) -> Iterable[Quote]:
     """Yield every sentence and infobox line of one article's passages, scored."""
-    names = [*index.names_of(hits[0].article), *(mention.name for mention in mentioned)]
+    names = index.names_of(hits[0].article)
     # Of an article that is not what the question names, only what speaks of that is to the point.
-    subjects = [mention.name.split() for mention in mentioned]
-    if any(mention.article == hits[0].article for mention in mentioned):
-        subjects = []
+    named = any(mention.article == hits[0].article for mention in mentioned)
+    subjects = [] if named else [mention.name.split() for mention in mentioned]
+    names += [] if named else [mention.name for mention in mentioned]
     # Only where the question names the article: else its subject is something that the wiki may not know at all.
-    named = any(hit.title_match for hit in hits)
     draft = re.sub(r"\*\*.*?\*\*|\[\d+\]", " , ", draft)
     meant = list(relations(without(question, names), lang)) if relations and named else []
     if relations and named and draft:

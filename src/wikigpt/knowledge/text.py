@@ -91,6 +91,12 @@ def term_counts(text: str) -> Counter[str]:
     return counts
 
 
+def lone_characters(text: str) -> list[str]:
+    """Return the characters of unspaced script that stand alone between function characters: 铁 in 铁的符号."""
+    runs = (word for word in _word_runs(fold(text)) if _RUN.match(word))
+    return [piece for run in runs for piece in _meaningful(run) if len(piece) == 1]
+
+
 def weighed_terms(text: str) -> set[str]:
     """Return what two texts are compared by: stems of words, and pairs and single characters of unspaced script."""
     found: set[str] = set()
@@ -187,7 +193,8 @@ STOP_WORDS = frozenset(
         "a about an and any are as at be been being by can could did do does for from had has have he her hers him his "
         "how i in into is it its itself me much my of on or our s shall she should so some than that the their them "
         "there these they this those through to up us was we were what when where which while who whom whose why will "
-        "with would you your tell please know name give say according called",
+        "with would you your tell please know name give say according called look find need want wonder remind help "
+        "show ask asked answer like",
     )
 )
 """English words that every question has."""

@@ -12,6 +12,7 @@ _REPLACEMENTS = (
     (re.compile(r"<!--.*?-->|<ref[^>]*/>|<ref.*?</ref>", re.DOTALL), ""),
     (re.compile(r"\{\{formatnum:(-?\d+)(\.\d+)?\}\}"), lambda m: f"{int(m[1]):,}{m[2] or ''}"),
     (re.compile(r"\{\{convert\|(-?\d+)(\.\d+)?\|(\w+)[^}]*\}\}"), lambda m: f"{int(m[1]):,}{m[2] or ''} {m[3]}"),
+    (re.compile(r"\{\{circa\}\}"), "c."),
     (re.compile(r"\{\{(?:lang\|[^|}]*|nowrap)\|([^{}]*)\}\}"), r"\1"),
     (re.compile(r"-\{(?:A\|)?(?:zh-hans:([^;}]*);[^}]*|([^}]*))\}-"), lambda m: m[1] or m[2]),
     (re.compile(r"\[\[(?:[^\]|]*\|)?([^\]|]*)\]\]"), r"\1"),
