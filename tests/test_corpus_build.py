@@ -112,7 +112,7 @@ def test_chinese_is_converted_and_the_wiki_title_kept(tmp_path: Path) -> None:
     build_corpus(tmp_path / "a.xml", tmp_path / "hans")
     (document,) = read_corpus(tmp_path / "hans")
     assert document.title == "法国"
-    assert document.aliases == ("法國", "法蘭西")
+    assert document.aliases == ("法國", "法兰西", "法蘭西")
     assert document.text.startswith("法国是欧洲的国家，首都是巴黎。这里的历史")
     assert document.url == "https://zh.wikipedia.org/wiki/%E6%B3%95%E5%9C%8B"
     build_corpus(tmp_path / "a.xml", tmp_path / "none", variant=None)
@@ -262,6 +262,17 @@ def test_same_result_with_any_number_of_workers(tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_a_script_without_main_guard_may_use_workers(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(many_pages(300))
+    code = "from wikigpt.corpus import build_corpus; print(build_corpus('a.xml', 'c', workers=2)['documents'])"
+    for command in ([sys.executable, "-"], [sys.executable, "run.py"]):
+        (tmp_path / "run.py").write_text(code)
+        done = subprocess.run(
+            command, check=False, input=code, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.strip() == "258", done.stderr
+
+
 def test_parts_have_a_limited_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wikigpt.corpus.write.PART_ROWS", 100)
     (tmp_path / "a.xml").write_text(many_pages(400))
@@ -299,6 +310,18 @@ def test_a_huge_page_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c")
     assert manifest["drops"] == {"too_large": 1}
     assert [d.title for d in read_corpus(tmp_path / "c")] == ["Small"]
+
+
+def test_reference_sections(tmp_path: Path) -> None:
+    text = f"Lead. {LOREM}\n== History ==\n{LOREM}\n== See also ==\n* [[X]]\n=== Books ===\n* Y\n== Legacy ==\nEnd."
+    (tmp_path / "a.xml").write_text(dump(page("A", text)))
+    manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c")
+    (document,) = read_corpus(tmp_path / "c")
+    assert document.text == f"Lead. {LOREM}\n## History\n\n{LOREM}\n## Legacy\n\nEnd.".replace(" \n", "\n\n")
+    assert manifest["reference_sections_dropped"] == 1
+    build_corpus(tmp_path / "a.xml", tmp_path / "c", keep_references=True)
+    (document,) = read_corpus(tmp_path / "c")
+    assert "## See also\n\n- X\n\n### Books\n\n- Y" in document.text
 
 
 def test_text_in_another_script_is_dropped(tmp_path: Path) -> None:
@@ -443,8 +466,7 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(many_pages(20_000))
     code = (
         "from wikigpt.corpus import build_corpus\n"
-        "if __name__ == '__main__':\n"
-        "    build_corpus('a.xml', 'corpus', workers=2, progress=lambda *a: print(a, flush=True))\n"
+        "build_corpus('a.xml', 'corpus', workers=2, progress=lambda *a: print(a, flush=True))\n"
     )
     (tmp_path / "run.py").write_text(code)
     with subprocess.Popen(
@@ -459,6 +481,7 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.xml", "run.py"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs the resource module")
 def test_memory_does_not_grow_with_the_dump(tmp_path: Path) -> None:
     """300 MB of one page, 13 KB as bz2, must not be held in memory."""
     body = bz2.compress(b"x" * 10_000_000) * 30

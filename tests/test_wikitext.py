@@ -73,6 +73,7 @@ ENGLISH = [
     ("{{ill|Some One|de|Jemand}}, {{interlanguage link|A|fr|B|lt=shown}}", "Some One, shown"),
     # templates that do not, and what they leave behind
     ("Foo ({{IPAc-en|f|u}}; {{lang-el|Φου}}) bar", "Foo (Greek: Φου) bar"),
+    ("The letter A is {{IPA|/a/}} or {{IPA|[ɑ]}}.\n* {{cite book|title=x}}.", "The letter A is /a/ or [ɑ]."),
     ("Foo ({{IPA-fr|fu}}, born 1900) and ({{unknown}}) bar {{unknown}}.", "Foo (born 1900) and bar."),
     ("True {{citation needed|date=May 2010}}, {{unknown|a=b}}, really.", "True, really."),
     ("It cost $5 (${{Inflation|US|5|1929}} in {{CURRENTYEAR}}) then.", "It cost $5 then."),
@@ -101,11 +102,12 @@ CHINESE = [
     ("-{zh-hans:[[生物信息学]]; zh-hant:[[生物資訊学|資訊]];}-", "生物信息学"),
     ("-{zh-hans:甲-{zh-cn:乙;zh-tw:丙}-;zh-hant:丁}-", "甲乙"),
     ("-{zh-hans;zh-hant|文字}-，-{}-空", "文字，空"),
+    ("-{A|zh-cn:-{甲}-;zh-tw:乙}-乙-{H|zh-cn:<math>x</math>;zh-tw:丙}-丙", "甲甲"),
     ("-{沒有關上 [[連結|文字]]", "没有关上 文字"),
     ("{{NoteTA|G1=IT|1=zh-hans:软件;zh-hant:軟體}}軟體", "软件"),
     ("'''數學'''（{{lang-en|mathematics}}，{{lang-el|μαθηματικά}}）", "数学（英语：mathematics，希腊语：μαθηματικά）"),
     ("'''某人'''（{{bd|1900年|1月2日|1950年|3月4日}}），學者", "某人（1900年1月2日－1950年3月4日），学者"),
-    ("'''某人'''（{{IPA|x}}，1900年—）（{{不明}}）", "某人（1900年—）"),
+    ("'''某人'''（{{IPA|zh|x}}，1900年—）（{{不明}}）", "某人（1900年—）"),
     ("'''塔'''（{{lang-ja|東京タワー}}；{{不明}}）", "塔（日语：東京タワー）"),
     (
         "{{link-en|雨果|Hugo}}、{{le|電影發行|Film distribution|發行}}、{{tsl|en|Foo|富}}、{{tsl|en|Bar}}",
@@ -317,6 +319,12 @@ MARKUP = [
     "File:a.jpg",
     "lang-fr|",
     "bd|",
+    "-{A|",
+    "T|",
+    "部落格",
+    "[[de:",
+    "[[Category:",
+    "{{Infobox a|b=c|",
 ]
 
 
@@ -324,7 +332,8 @@ MARKUP = [
 @given(st.lists(st.sampled_from(MARKUP), max_size=60).map("".join), st.sampled_from([None, "zh-hans", "zh-tw"]))
 def test_any_markup_is_accepted_and_leaves_no_marks(text: str, variant: str | None) -> None:
     article = read_wikitext(text, lang="zh", variant=variant, title="T")
-    for shown in (article.text, article.title, *(value for fact in article.facts for value in fact)):
+    pairs = [*article.facts, *article.langlinks]
+    for shown in (article.text, article.title, *article.categories, *(value for pair in pairs for value in pair)):
         assert not set(shown) & set("\x00\x01\x02\x04\x05\x06\x0e\x7f")
     assert article.text == article.text.strip()
 
@@ -370,6 +379,7 @@ UNCLOSED = [
     "{{#if:",
     "= ",
     "({{x}}, ",
+    "-{A|zh-cn:甲;zh-tw:乙丙}-乙",
     "(",
     "</",
     "{{nowrap|y ",

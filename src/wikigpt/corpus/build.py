@@ -4,21 +4,24 @@ import hashlib
 import os
 import re
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, write_json
 from wikigpt.corpus import extracted
 from wikigpt.corpus.document import Document, split_of
 from wikigpt.corpus.dump import Page, Site, read_dump
-from wikigpt.corpus.filters import normalise, reason_to_drop
+from wikigpt.corpus.filters import normalise, reason_to_drop, without_boilerplate
 from wikigpt.corpus.languages import LANGUAGE_CODES, capital
 from wikigpt.corpus.source import Source, list_inputs
 from wikigpt.corpus.variants import FALLBACKS, converter
@@ -42,6 +45,7 @@ class Settings:
     variant: str | None
     min_chars: int
     validation_fraction: float
+    keep_references: bool = False
 
 
 @dataclass(slots=True)
@@ -65,6 +69,7 @@ class Cleaned:
     redirects: list[tuple[str, str]]
     seen: int
     lang: str
+    sections: int = 0  # sections of references and links left out
 
 
 def build_corpus(
@@ -76,6 +81,7 @@ def build_corpus(
     min_chars: int = MIN_CHARS,
     validation_fraction: float = 0.05,
     max_documents: int | None = None,
+    keep_references: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -84,7 +90,8 @@ def build_corpus(
     `inputs`: MediaWiki XML dumps, JSON lines or wikimedia/wikipedia parquet, or folders of them. `lang`
     overrides the language the sources give. `variant` is the script Chinese wikis are converted to (None:
     left as it is). Articles shorter than `min_chars` (CJK characters count twice) are dropped; about
-    `validation_fraction` of the articles are marked "validation". `workers`: processes that clean pages
+    `validation_fraction` of the articles are marked "validation". Sections that only list references and
+    links (See also, 参考文献, …) are left out unless `keep_references`. `workers`: processes that clean pages
     (default: one per core; none for small inputs). `progress(done, total, message)` is called with bytes of
     input. The result does not depend on `workers`, and appears at `output` only when it is complete.
 
@@ -96,7 +103,7 @@ def build_corpus(
     paths = list_inputs([Path(inputs)] if isinstance(inputs, str | Path) else [Path(item) for item in inputs], output)
     sources = [Source(path) for path in paths]
     total = sum(source.size for source in sources)
-    settings = Settings(variant, min_chars, validation_fraction)
+    settings = Settings(variant, min_chars, validation_fraction, keep_references)
     if workers is None:
         workers = 0 if total < POOL_BYTES else _cores()
     tally = _Tally(max_documents)
@@ -122,7 +129,7 @@ def build_corpus(
             writer.parts.close()
         if not tally.documents:
             raise UserError(_nothing_left(paths, tally, min_chars))
-        parts = writer.finish(tally.redirects)
+        parts = writer.finish(_aliases(tally.redirects, set(writer.titles), variant))
         manifest = {
             "format": "wikigpt-corpus",
             "version": VERSION,
@@ -133,12 +140,14 @@ def build_corpus(
             "pages_seen": tally.seen,
             "redirects": len(tally.redirects),
             "drops": dict(sorted(tally.drops.items())),
+            "reference_sections_dropped": tally.sections,
             "settings": {
                 "lang": lang,
                 "variant": variant,
                 "min_chars": min_chars,
                 "validation_fraction": validation_fraction,
                 "max_documents": max_documents,
+                "keep_references": keep_references,
             },
             "sources": [_about(source, sites.get(source.path), not tally.full) for source in sources],
             "licence": _licence(sites.values()),
@@ -272,6 +281,9 @@ def clean_chunk(chunk: Chunk, settings: Settings) -> Cleaned:
             text, title, facts = article.text, article.title, article.facts
             category_names, langlinks = article.categories, article.langlinks
         text, title = normalise(text).strip(), normalise(title)
+        if not settings.keep_references:
+            text, sections = without_boilerplate(text)
+            result.sections += sections
         reason = reason_to_drop(text, site.lang, settings.min_chars)
         if reason:
             result.drops[reason] += 1
@@ -304,7 +316,8 @@ def _clean_all(chunks: Iterable[Chunk], settings: Settings, workers: int) -> Gen
     waiting: deque[Future[Cleaned]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(clean_chunk, chunk, settings))
+            with _main_hidden():
+                waiting.append(pool.submit(clean_chunk, chunk, settings))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -315,6 +328,21 @@ def _clean_all(chunks: Iterable[Chunk], settings: Settings, workers: int) -> Gen
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep processes that start here from running the caller's script again.
+
+    "spawn" imports the parent's main module in each child, so that a script without an
+    `if __name__ == "__main__"` guard, or one read from stdin, would fail. Ours need nothing from it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _ignore_interrupt() -> None:
@@ -331,7 +359,7 @@ class _Tally:
 
     def __init__(self, max_documents: int | None) -> None:
         self.max_documents = max_documents
-        self.documents = self.seen = self.characters = 0
+        self.documents = self.seen = self.characters = self.sections = 0
         self.drops: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.splits: Counter[str] = Counter()
@@ -346,6 +374,7 @@ class _Tally:
         """The documents of this chunk that go into the corpus."""
         self.seen += cleaned.seen
         self.drops += cleaned.drops
+        self.sections += cleaned.sections
         for title, target in cleaned.redirects:
             self.redirects[cleaned.lang, capital(title)] = capital(target)
         for title, document in cleaned.documents:
@@ -375,10 +404,9 @@ class _Writer:
         self.titles.append((document.lang, title))
         self.parts.add(document)
 
-    def finish(self, redirects: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+    def finish(self, aliases: dict[tuple[str, str], list[str]]) -> list[dict[str, Any]]:
         """Close the last part and add the aliases; return what the manifest says of each part."""
         self.parts.close()
-        aliases = _aliases(redirects, set(self.titles))
         titles = iter(self.titles)
         about = []
         for number, count in enumerate(self.parts.counts):
@@ -394,11 +422,22 @@ class _Writer:
 
 def _with_aliases(groups: Iterable[list[Document]], names: Iterator[list[str]]) -> Iterator[list[Document]]:
     for group in groups:
-        yield [replace(d, aliases=tuple(dict.fromkeys((*d.aliases, *next(names))))) for d in group]
+        yield [_with_alias(document, next(names)) for document in group]
 
 
-def _aliases(redirects: dict[tuple[str, str], str], titles: set[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
-    """Titles of redirects by the article they end at, through chains of redirects."""
+def _with_alias(document: Document, names: list[str]) -> Document:
+    unique = dict.fromkeys((*document.aliases, *names))
+    return replace(document, aliases=tuple(name for name in unique if name != document.title))
+
+
+def _aliases(
+    redirects: dict[tuple[str, str], str], titles: set[tuple[str, str]], variant: str | None
+) -> dict[tuple[str, str], list[str]]:
+    """Titles of redirects by the article they end at, through chains of redirects.
+
+    Chinese ones come in the script of the corpus, too: who looks for 法兰西 shall find what 法蘭西 leads to.
+    """
+    convert = converter(variant) if variant else None
     aliases: dict[tuple[str, str], list[str]] = {}
     for (lang, title), target in redirects.items():
         for _ in range(4):
@@ -406,7 +445,8 @@ def _aliases(redirects: dict[tuple[str, str], str], titles: set[tuple[str, str]]
                 break
             target = redirects[lang, target]
         if (lang, target) in titles and target != title:
-            aliases.setdefault((lang, target), []).append(title)
+            names = aliases.setdefault((lang, target), [])
+            names += [convert(title), title] if convert and lang == "zh" else [title]
     return aliases
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 from xml.parsers import expat
 
+from wikigpt.corpus.languages import LANGUAGE_CODES
 from wikigpt.corpus.source import Progress, Source
 from wikigpt.errors import UserError
 
@@ -97,7 +98,8 @@ class _Handler:
                     "<mediawiki>; give a pages-articles dump."
                 )
             if not self.given_lang:
-                self.site.lang = attributes.get("xml:lang", "").lower()
+                lang = attributes.get("xml:lang", "").lower()  # zh, en-US, zh-Hans
+                self.site.lang = lang if lang in LANGUAGE_CODES else lang.partition("-")[0]
             self.site.version = attributes.get("version", "")
         elif self.page is not None:
             if name == "redirect" and len(depth) == 3:

@@ -71,6 +71,37 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", _CONTROL.sub("", text))
 
 
+# Sections that hold references and links, not knowledge. Lower case.
+_BOILERPLATE = words(
+    """see_also references external_links further_reading notes footnotes bibliography sources citations
+    notes_and_references references_and_notes works_cited related_pages other_websites
+    参考文献 参考资料 參考文獻 參考資料 参考来源 參考來源 参考 參考 参考书目 參考書目 外部链接 外部連結 外部连结
+    参见 參見 参看 參看 参阅 參閱 延伸阅读 延伸閱讀 扩展阅读 擴展閱讀 注释 註釋 注釋 脚注 腳註 注脚 註腳 备注 備註
+    相关条目 相關條目 相关链接 来源 來源 资料来源 資料來源 参考文献和注释 注释与参考文献 注释和参考文献
+    关联项目 出典 関連項目 外部リンク 각주 참고_문헌 외부_링크 같이_보기
+    einzelnachweise weblinks literatur siehe_auch quellen notes_et_références références liens_externes voir_aussi
+    bibliographie annexes articles_connexes referencias enlaces_externos véase_también bibliografía notas note
+    bibliografia voci_correlate collegamenti_esterni altri_progetti примечания ссылки литература см._также"""
+)
+
+
+def without_boilerplate(text: str) -> tuple[str, int]:
+    """The text without its sections of references and links, and how many there were."""
+    if "## " not in text:
+        return text, 0
+    kept: list[str] = []
+    dropping = dropped = 0  # level of the section that is being dropped
+    for line in text.split("\n"):
+        if line.startswith("##"):
+            marks, _, name = line.partition(" ")
+            if dropping == 0 or len(marks) <= dropping:
+                dropping = len(marks) if name.strip(" :：").lower() in _BOILERPLATE else 0
+                dropped += dropping > 0
+        if not dropping:
+            kept.append(line)
+    return few_empty_lines("\n".join(kept)).strip(), dropped
+
+
 def reason_to_drop(text: str, lang: str, min_chars: int) -> str | None:
     """Why an article should not be in the corpus, or None if it should."""
     if not text:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from wikigpt.corpus.wikitext import Page
 
 INFOBOX_NAME = re.compile(
-    r"infobox|信息框|資訊框|信息盒|infotable|taxobox|speciesbox|automatic taxobox|基礎情報|정보|infoskreine|infokast|"
+    r"infobox|信息框|資訊框|信息盒|infotable|taxobox|speciesbox|virusbox|hybridbox|starbox|基礎情報|정보|infoskreine|infokast|"
     r"infoboks|ficha|карточка|картка|info/|tietolaatikko|infokutija|bilgi kutusu|kotak info|hộp thông tin|"
     r"تصندوق|صندوق|جعبه|תבנית|drugbox|chembox|geobox|chinese$|thông tin|simplebox|"
-    r"[a-z]box$|小行星$|条目$|城市$|国家$|人物$|艺人$|藝人$",
+    r"小行星$|条目$|城市$|国家$|人物$|艺人$|藝人$",
 )
 OTHER_NAME = re.compile(
     r"^cite|^citation|navbox|^reflist|^notelist|sidebar|^quote|image|gallery|^graph|^location map|^coord|^sfn|"
@@ -29,6 +29,7 @@ _SKIPPED_WORDS = words(
     flag seal shield emblem coat coa file screenshot cover note notes header nocat autocat link px size
     upright above below subheader colspan dim rowclass wikidata osm locator collapsed"""
 )
+_SKIPPED_ENDINGS = ("style", "link", "width", "size", "caption", "image", "color", "colour")
 _SKIPPED_CHINESE = re.compile(
     r"[图圖]|照片|相片|网站|網站|官网|官網|经度|緯度|纬度|經度|签名|簽名|注脚|註腳|背景|旗帜|旗幟|[国國]旗|徽章?$|网址|網址"
 )
@@ -36,18 +37,22 @@ _DATA_KEY = re.compile(r"(?:data|content|数据|資料|内容)[ _]?(\d{1,3})\Z")
 _NO_VALUE = words("""- – — ? n/a none yes no y n 无 無 是 否 有 collapsed expanded uncollapsed autocollapse inherit""")
 _CSS_COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}\Z|(?:rgb|hsl)a?\(")
 _FILE_VALUE = re.compile(
-    r"\.(?:jpe?g|png|svg|gif|tiff?|webp|ogg|oga|ogv|webm|mid|pdf)\b|^(?:https?:)?//", re.IGNORECASE
+    r"\.(?:jpe?g|png|svg|gif|tiff?|webp|ogg|oga|ogv|webm|mid|pdf)\b|^(?:https?:)?//|^www\.", re.IGNORECASE
 )
-_SEPARATOR = re.compile(r"\s*\n\s*(?:-\s+)?")
 MAX_FACTS = 80
 MAX_VALUE = 300
 
 
-def is_infobox(name: str, page: "Page") -> bool:
-    """By its name; or because it is a large template on the top level before the first running text."""
+def is_infobox(name: str, named: int, page: "Page") -> bool:
+    """By its name; or because it is large, on the top level, and before the first running text.
+
+    `named` is how many named arguments the template has.
+    """
+    if OTHER_NAME.search(name):
+        return False
     if INFOBOX_NAME.search(name):
-        return True
-    return page.in_lead and page.depth == 1 and not OTHER_NAME.search(name)
+        return named >= 2
+    return named >= 4 and page.in_lead and page.depth == 1
 
 
 def note_facts(arguments: dict[str, str], page: "Page") -> None:
@@ -68,7 +73,11 @@ def note_facts(arguments: dict[str, str], page: "Page") -> None:
 
 def _is_layout(label: str) -> bool:
     words = {word.rstrip("0123456789") for word in re.split(r"[\s_-]+", label)}
-    return not words.isdisjoint(_SKIPPED_WORDS) or _SKIPPED_CHINESE.search(label) is not None
+    return (
+        not words.isdisjoint(_SKIPPED_WORDS)
+        or any(word.endswith(_SKIPPED_ENDINGS) for word in words - {"color", "colour"})
+        or _SKIPPED_CHINESE.search(label) is not None
+    )
 
 
 def fact_value(raw: str, page: "Page") -> str:

@@ -14,7 +14,7 @@ from wikigpt.corpus import units
 from wikigpt.corpus.functions import format_number
 from wikigpt.corpus.languages import COUNTRIES, language_name
 from wikigpt.corpus.marks import GONE, GONE_WITH_BRACKETS, KEEP_CLOSE, KEEP_OPEN
-from wikigpt.corpus.variants import FALLBACKS, parse_rule
+from wikigpt.corpus.variants import FALLBACKS, parse_rule, pick
 
 if TYPE_CHECKING:
     from wikigpt.corpus.wikitext import Page
@@ -119,6 +119,11 @@ def _nihongo(call: Call) -> str:
     if not call[1] or not values:
         return call[1] or ", ".join(values)
     return f"{call[1]}（{'，'.join(values)}）" if call.chinese else f"{call[1]} ({', '.join(values)})"
+
+
+def _ipa(call: Call) -> str:
+    """{{IPA|[a]}} in running text is kept; with a language, {{IPA|fr|paʁi}}, it is a lead's pronunciation."""
+    return GONE if call[2] else call[1]
 
 
 def _link_from(call: Call) -> str:
@@ -261,10 +266,8 @@ def _note_ta(call: Call) -> str:
             texts, one_way = parse_rule(value)
             if key.isdigit():
                 marks += call.page.rules.add(texts, one_way)
-            elif texts:
-                variant = call.page.rules.variant
-                order = FALLBACKS.get(variant or "", tuple(texts))
-                call.page.rules.title = next((texts[c] for c in order if c in texts), call.page.rules.title)
+            else:
+                call.page.rules.set_title(pick(texts, call.page.rules.variant) or "")
     return marks
 
 
@@ -330,7 +333,7 @@ INLINE: dict[str, Handler] = _table(
         lambda call: call.first("text", 2, 1),
     ),
     (
-        "script|script/hebrew|hebrew|script/arabic|script/nastaliq|polytonic|music|ipalink|zh-no|rtl-lang",
+        "script|script/hebrew|hebrew|script/arabic|script/nastaliq|polytonic|music|zh-no|rtl-lang",
         show(2, 1),
     ),
     ("align|center|centre|left|right|block indent|indent|centered|floatleft", show(2, 1)),
@@ -339,9 +342,10 @@ INLINE: dict[str, Handler] = _table(
         text(""),
     ),
     (
-        "text|plain text|identity|noprint|printworthy|nowrap begin|nowrap end|wrap|longitem|no col break|nbay",
+        "text|plain text|identity|noprint|printworthy|nowrap begin|nowrap end|wrap|no col break|nbay",
         show(1),
     ),
+    ("longitem", lambda call: call.first(2, 1)),  # {{longitem|style|text}}
     ("in lang|fr icon|de icon|es icon|ru icon|ja icon|it icon|en icon|zh icon", text("")),
     ("en|de|fr|ja|ru|es|la|it|ko|ar|el|pl|pt", lambda call: call[1] or GONE),
     # --- signs -----------------------------------------------------------------------------------------------
@@ -363,9 +367,7 @@ INLINE: dict[str, Handler] = _table(
     ("sharp", text("♯")),
     ("flat", text("♭")),
     ("natural", text("♮")),
-    ("increase|augmentation", text("▲")),
-    ("decrease|diminution", text("▼")),
-    ("steady", text("—")),
+    ("increase|augmentation|decrease|diminution|steady|increasenegative|decreasepositive|increase2", text("")),
     ("cross|no mark|x mark|xmark", text("✗")),
     ("tick|check mark|yes mark|check", text("✓")),
     ("ellipsis|…", text("…")),
@@ -448,9 +450,10 @@ INLINE: dict[str, Handler] = _table(
     ("jap|jp", lambda call: foreign(call[1], call)),
     ("korean|ko-hhrm|한국어", lambda call: call.first("hangul", 1)),
     (
-        "ipa|ipa2|ipa all|ipac-en|ipac|respell|pron-en|usdict|audio|listen|pronunciation|發音|audio-nohelp|ipablink",
+        "ipac-en|ipac|respell|pron-en|usdict|audio|listen|pronunciation|發音|audio-nohelp",
         dropped,
     ),
+    ("ipa|ipa2|ipa all|ipa link|ipablink|ipaslink|ipalink", _ipa),
     ("ruby|ruby-ja|rubi|注音|ruby-py|ruby-zh-p|ふりがな", _ruby),
     ("lit|literally|literal translation", lambda call: f"lit. '{call[1]}'" if call[1] else "lit."),
     ("gloss|single+double|gloss2", around("'", "'")),
@@ -494,7 +497,7 @@ INLINE: dict[str, Handler] = _table(
     (
         "cite web|cite book|cite journal|cite news|citation|harvnb|harv|harvtxt|harvcol|sfnref|"
         "cite encyclopedia|webarchive|doi|issn|oclc",
-        text(""),
+        dropped,
     ),
     # --- lists and quotations -----------------------------------------------------------------------------------------
     (

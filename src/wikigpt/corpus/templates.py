@@ -41,7 +41,7 @@ def render(parts: list[tuple[str | None, str]], page: "Page") -> str:
     if name in DISAMBIGUATION_TEMPLATES:
         page.disambiguation = True
         return ""
-    if named >= 2 and is_infobox(name, page):
+    if is_infobox(name, named, page):
         note_facts(arguments, page)
         return ""
     return GONE

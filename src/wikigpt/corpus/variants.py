@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
-from wikigpt.corpus.marks import KEEP_CLOSE, KEEP_OPEN, RULE
+from wikigpt.corpus.marks import ANY_MARK, KEEP_CLOSE, KEEP_OPEN, RULE
 
 # The order in which MediaWiki looks for a text when the wanted variant has none of its own.
 FALLBACKS: dict[str, tuple[str, ...]] = {
@@ -39,6 +39,7 @@ CONVERTER_LANGUAGES = frozenset({"zh", "gan", "sr", "sh", "kk", "ku", "iu", "uz"
 _FLAGS = re.compile(r"[\sA-Za-z0-9+;-]*\Z")
 _RULE_CODE = re.compile(r"\s*((?:zh|gan|sr|kk|ku|iu|uz|shi|tg|crh|ban|sh)(?:-[a-z]+)?)\s*:", re.IGNORECASE)
 _MAX_RULES = 2000
+_MAX_WORD = 60  # characters
 
 
 @dataclass(slots=True)
@@ -56,13 +57,19 @@ class Rules:
         words: dict[str, str] = {}
         target = pick(texts, self.variant)
         if target is not None:
-            words |= {text: target for text in texts.values() if text and text != target}
+            words |= dict.fromkeys(texts.values(), target)
         order = FALLBACKS.get(self.variant, (self.variant,))
-        words |= {source: text for source, code, text in one_way if source and code in order}
+        words |= {source: text for source, code, text in one_way if code in order}
+        words = {ANY_MARK.sub("", source): ANY_MARK.sub("", text) for source, text in words.items()}
+        words = {source: text for source, text in words.items() if 0 < len(source) <= _MAX_WORD and source != text}
         if not words:
             return ""
         self.words.append(words)
         return RULE
+
+    def set_title(self, title: str) -> None:
+        """Remember the title that the page gives itself."""
+        self.title = ANY_MARK.sub("", title).strip() or self.title
 
 
 def pick(texts: dict[str, str], variant: str | None) -> str | None:
@@ -126,7 +133,7 @@ def resolve(parts: list[str], rules: Rules) -> str:
         order = FALLBACKS.get(rules.variant or "", ())
         chosen = next((text for _, code, text in one_way if not order or code in order), None)
     if "T" in flags and (texts or body.strip()):
-        rules.title = chosen if chosen is not None else next(iter(texts.values()), body.strip())
+        rules.set_title(chosen if chosen is not None else next(iter(texts.values()), body))
     if hidden:
         return mark
     if chosen is not None:
@@ -164,46 +171,50 @@ class Conversion:
         self.words: dict[str, tuple[str, int]] = {}
         for number, words in enumerate(rules.words, start=1):
             self.words |= {source: (target, number) for source, target in words.items()}
-        self.pattern = _any_of(self.words) if self.words else None
+        starts = "".join({RULE, *(source[0] for source in self.words)})
+        self.starts = re.compile(f"[{re.escape(starts)}]") if self.words else None
+        self.lengths = sorted({len(source) for source in self.words}, reverse=True)
 
     def __call__(self, text: str, *, everywhere: bool = False) -> str:
         """Convert `text` and remove the marks; with `everywhere`, all rules hold from the beginning."""
-        if KEEP_OPEN not in text and self.pattern is None:
+        if KEEP_OPEN not in text and self.starts is None:
             text = text.replace(RULE, "").replace(KEEP_CLOSE, "")
             return self.convert(text) if self.convert else text
         return "".join(self._pieces(text, everywhere))
 
     def _pieces(self, text: str, everywhere: bool) -> Iterable[str]:
-        passed = 1 << 30 if everywhere else 0
-        out: list[tuple[bool, str]] = []
+        passed = 1 << 30 if everywhere else 0  # RULE marks so far
+        out: list[tuple[bool, str]] = []  # (whether it is kept as it is, text)
         for number, stretch in enumerate(text.split(KEEP_OPEN)):
             kept, close, rest = stretch.partition(KEEP_CLOSE) if number else ("", "", stretch)
             if number and not close:
                 kept, rest = "", kept
             if kept:
+                passed += kept.count(RULE)
                 out.append((True, kept.replace(RULE, "")))
-            if self.pattern is None:
-                out.append((False, rest.replace(RULE, "")))
-                continue
-            start = 0
-            for match in self.pattern.finditer(rest):
-                word = match.group()
-                if word == RULE:
-                    passed += 1
-                    out.append((False, rest[start : match.start()]))
-                    start = match.end()
-                elif self.words[word][1] <= passed:
-                    out.append((False, rest[start : match.start()]))
-                    out.append((True, self.words[word][0]))
-                    start = match.end()
-            out.append((False, rest[start:]))
+            passed = self._replace(rest.replace(KEEP_CLOSE, ""), passed, out)
         if self.convert is None:
             return [piece for _, piece in out]
         # One call of opencc for the whole page: the stretches joined by a character it leaves alone.
         converted = iter(self.convert(RULE.join(piece for kept, piece in out if not kept)).split(RULE))
         return [piece if kept else next(converted) for kept, piece in out]
 
-
-def _any_of(words: Iterable[str]) -> re.Pattern[str]:
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile("|".join(re.escape(word) for word in [RULE, *longest_first]))
+    def _replace(self, text: str, passed: int, out: list[tuple[bool, str]]) -> int:
+        """Append `text` to `out` with the page's words replaced, the longest first; return the new `passed`."""
+        done = position = 0
+        while self.starts and (match := self.starts.search(text, position)):
+            at = match.start()
+            position = at + 1
+            if match.group() == RULE:
+                passed += 1
+                out.append((False, text[done:at]))
+                done = position
+                continue
+            for length in self.lengths:
+                target, since = self.words.get(text[at : at + length], ("", passed + 1))
+                if since <= passed:
+                    out += [(False, text[done:at]), (True, target)]
+                    done = position = at + length
+                    break
+        out.append((False, text[done:].replace(RULE, "")))
+        return passed

@@ -25,7 +25,7 @@ from wikigpt.corpus.languages import (
     capital,
     words,
 )
-from wikigpt.corpus.marks import GONE, GONE_WITH_BRACKETS, HEADING, STRIP
+from wikigpt.corpus.marks import ANY_MARK, GONE, GONE_WITH_BRACKETS, HEADING, STRIP
 from wikigpt.corpus.templates import render
 from wikigpt.corpus.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules, resolve
 from wikigpt.errors import UserError
@@ -124,7 +124,7 @@ def read_wikitext(
     scanned = _Scanner(text, page).run()
     body = _layout(scanned, headings=True)
     convert = Conversion(page.rules)
-    body = convert(_finish(body, page, lines=True))
+    body = convert(_finish(body, page, lines=True)).strip()
     shown_title = convert(page.rules.title or title, everywhere=True)
     facts = tuple(
         dict.fromkeys(
@@ -405,7 +405,7 @@ def _link(parts: list[str], page: Page) -> str:
                 page.categories[category] = None
             return ""
         if len(parts) == 1 and name in LANGUAGE_CODES and name != page.lang and "\n" not in rest:
-            page.langlinks[name, capital(rest)] = None
+            page.langlinks[name, capital(ANY_MARK.sub("", rest))] = None
             return ""
     if len(parts) == 1:
         if _NOT_IN_TITLES.search(target) and STRIP not in target:
@@ -569,7 +569,7 @@ _LEFT = r"\s,;:、，；：·/\x05"
 _EMPTY_BRACKETS = re.compile(rf"[(（\[［]([{_LEFT}]+)[)）\]］]")
 _BRACKET_START = re.compile(rf"([(（])([{_LEFT}]{{1,40}})")
 _BRACKET_END = re.compile(r"([\s,;、，；\x05]{1,40})([)）])")
-_LABEL_LEFT = re.compile(r"[^\s()（），,;；:：]{1,12}[:：]\s?\x05+\s*(?=[)），,;；、])")
+_LABEL_LEFT = re.compile(r"[^\s()（），,;；:：\x00-\x08\x7f]{1,12}[:：]\s?\x05+\s*(?=[)），,;；、])")
 _TWICE = re.compile(r"([,，、;；])([ \x05]{0,10})\1")
 _BEFORE_MARK = re.compile(r" {1,5}\x05[ \x05]{0,10}(?=[,.;:!?，。；：！？、)）])")
 _WITH_BRACKETS = re.compile(r"[ ]?[(（][^()（）\n\x0e]{0,200}\x0e[^()（）\n]{0,200}[)）]")
@@ -723,7 +723,7 @@ def _mend(text: str) -> str:
 
 
 def _mend_line(line: str) -> str:
-    if line.strip(GONE + " ") == "":
+    if line.strip(GONE + " -.,;:。，；：、") == "":
         return ""
     line = _LABEL_LEFT.sub(GONE, line)
     line = _EMPTY_BRACKETS.sub(lambda m: GONE if GONE in m.group(1) else m.group(), line)

@@ -7,8 +7,9 @@ are those that training conversations are made with; any other list will do as w
 import math
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,12 +42,19 @@ Terms = dict[str, float]
 class Wordings:
     """A relation in one language: the infobox keys that hold it, and texts that ask for it or state it, its noun first.
 
-    `{...}` in a text stands for anything. `type` is "person", "number", "year" or anything else.
+    `{...}` in a text stands for anything. One key may mean different things: `symbol` is one thing beside
+    `atomic_number`, another beside `currency_code`. So an infobox must have a key of each of `needs` and none of
+    `excludes`.
     """
 
     keys: tuple[str, ...]
     texts: tuple[str, ...]
-    type: str = ""
+    needs: tuple[frozenset[str], ...] = ()
+    excludes: frozenset[str] = frozenset()
+
+    def fits(self, keys: AbstractSet[str]) -> bool:
+        """Whether an infobox with these keys (as `plain_key` writes them) may hold this relation."""
+        return all(need & keys for need in self.needs) and not self.excludes & keys
 
 
 class Asked:
@@ -80,11 +88,17 @@ def known_relations() -> Asked:
     from wikigpt.instruct.relations import catalogue
 
     wordings: dict[str, list[Wordings]] = {"en": [], "zh": []}
+    keys = {lang: defaultdict[str, frozenset[str]](frozenset) for lang in wordings}
+    for relation in catalogue().relations:
+        for lang in wordings:
+            keys[lang][relation.id] |= frozenset(map(plain_key, relation.keys.get(lang, ())))
     for relation in catalogue().relations:
         for lang, listed in wordings.items():
             phrases = relation.phrases(lang)
+            needs = tuple(keys[lang][id] for id in relation.when.has)
+            excludes = frozenset[str]().union(*(keys[lang][id] for id in relation.when.lacks))
             texts = (phrases.noun, phrases.nouns, phrases.np, *phrases.ask, *phrases.answers)
-            listed.append(Wordings(relation.keys.get(lang, ()), tuple(filter(None, texts)), relation.type))
+            listed.append(Wordings(relation.keys.get(lang, ()), tuple(filter(None, texts)), needs, excludes))
     return Asked(wordings)
 
 

@@ -6,6 +6,7 @@ passages that hold them and hands over the best few dozen; those are scored agai
 its passages come first unless the question as a whole speaks for another.
 """
 
+import heapq
 import math
 import re
 import sqlite3
@@ -36,9 +37,11 @@ MAX_QUESTION = 2_000
 """Characters of a question that are looked at."""
 
 _TERMS = 24  # rarest terms that are searched for
+_LOOKED_AT = 2_000  # passages whose language is looked up
 _CANDIDATES = 40  # passages scored a second time
 _NAMED_PASSAGES = 60  # passages of a named article that are all scored, before the word index chooses among them
 _TITLE_ROWS = 2_000
+_RARE = 0.02  # part of the passages that a rare character stands in at most
 
 # Weights of the second scoring, in units of a term's inverse document frequency.
 _IN_TITLE = 1.0
@@ -118,7 +121,7 @@ class Index:
             named[mention.article] = mention
         weights = self._rarest(search_terms(query))
         scores = self._word_scores(weights)
-        found = sorted(scores, key=lambda passage: (-scores[passage], passage))
+        found = heapq.nlargest(_LOOKED_AT, scores, key=lambda passage: (scores[passage], -passage))
         candidates = set(self._in_language(found, lang)[:_CANDIDATES])
         for article in named:
             candidates |= self._passages_of(article, scores)
@@ -151,8 +154,13 @@ class Index:
         found = self._mentions(spans, capitals, lang)
         exact = {span for span, _ in found}
         found += [item for item in self._mentions(singular, capitals, lang) if item[0] not in exact]
+        # "the lion" means the lion, even if a constellation is called The Lion.
+        kinds_of = {mention.name: mention.kind for _, mention in found}
+        found = [
+            item for item in found if kinds_of.get(item[1].name.removeprefix("the "), item[1].kind) >= item[1].kind
+        ]
         alone = set(lone_characters(query))
-        return _longest([item for item in found if len(item[1].name) > 1 or item[1].name in alone or item[1].capital])
+        return _longest([item for item in found if not self._is_part_of_a_word(item, words, alone)])
 
     def _mentions(
         self, spans: dict[str, list[tuple[int, int]]], capitals: set[str], lang: str | None
@@ -164,10 +172,21 @@ class Index:
                 continue
             if kind == ACRONYM and name not in capitals:
                 continue
-            # A script without capitals names things as they come, but a lone character is often part of a word.
-            capital = any(word in capitals or (not word.isascii() and len(name) > 1) for word in name.split())
+            # A script without capitals names things as they come.
+            capital = any(word in capitals or not word.isascii() for word in name.split())
             found += [(span, Named(article, title, article_lang, name, kind, capital)) for span in spans[name]]
         return found
+
+    def _is_part_of_a_word(self, item: tuple[tuple[int, int], Named], words: list[str], alone: set[str]) -> bool:
+        """Whether a name of one character of unspaced script (铁, 家) rather belongs to a word around it (国家).
+
+        It does not where it stands alone or owns something (铁的), or is rare, as hardly any but names are.
+        """
+        (_, end), mention = item
+        if len(mention.name) > 1 or mention.name.isascii() or mention.name in alone:
+            return False
+        owns = words[end : end + 1] == ["的"]
+        return not owns and self.frequency(mention.name) > _RARE * int(self.meta["passages"])
 
     def passages_of(self, article: int) -> list[Hit]:
         """Return all passages of an article, in order."""
@@ -187,7 +206,7 @@ class Index:
         return math.log(1 + (total - frequency + 0.5) / (frequency + 0.5))
 
     def frequency(self, term: str) -> int:
-        """Return in how many passages a term (word, or pair of unspaced script) stands; counts to a tenth of all."""
+        """Return in how many passages a term (word, or pair of unspaced script) stands; counts no further than `_common`."""
         if term not in self._frequencies:
             if len(self._frequencies) > 100_000:
                 self._frequencies.clear()
@@ -202,7 +221,7 @@ class Index:
     @cached_property
     def _common(self) -> int:
         """From how many passages on a term is too common to search for."""
-        return max(200, int(self.meta["passages"]) // 10)
+        return max(500, int(self.meta["passages"]) // 25)
 
     def _rarest(self, terms: Sequence[str]) -> dict[str, float]:
         """Return the inverse document frequencies of the rarest `terms`; common ones only if there are no others."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 from wikigpt.corpus.sentences import split_sentences
 from wikigpt.knowledge.asked import Wordings, asked_types, plain_key
-from wikigpt.knowledge.index import Hit, Index, Named
+from wikigpt.knowledge.index import Hit, Index
 from wikigpt.knowledge.passages import FACTS, LEAD
-from wikigpt.knowledge.text import find_units, search_terms, stem, units, weighed_terms, without
+from wikigpt.knowledge.text import UNSPACED, find_units, fold, search_terms, stem, units, weighed_terms, without
 
 Relations = Callable[[str, str], Sequence[tuple[Wordings, float]]]
 """(question without its subject, language) -> relations it may ask for and how likely (0 to 1), likeliest first."""
@@ -27,8 +27,8 @@ Relations = Callable[[str, str], Sequence[tuple[Wordings, float]]]
 _HINT = 0.4
 _DRAFT = 0.7
 _SINGLE_CHARACTER = 0.7
-_ENOUGH = 0.3
-_LINE = 0.8
+_ENOUGH = 0.25
+_LINE = 0.2
 _TYPE_BONUS = 0.25
 _ARTICLE = 0.5
 _BESIDE = 1.0
@@ -78,16 +78,39 @@ def find_quote(
     index: Index, question: str, hits: Sequence[Hit], lang: str, *, draft: str = "", relations: Relations | None = None
 ) -> Quote | None:
     """Return the best sentence of the passages `hits` for `question`; None where there is no passage at all."""
-    mentioned = [mention for mention in index.named(question) if mention.capital]
+    main = max(hits, key=lambda hit: hit.score, default=None)
+    mentioned = [
+        mention
+        for mention in index.named(question)
+        if mention.capital or (main is not None and main.title_match and mention.article == main.article)
+    ]
+    subjects = [mention.name for mention in mentioned] + unknown_names(index, question)
     top = max((hit.score for hit in hits), default=0.0) or 1.0
     best: Quote | None = None
     for article in dict.fromkeys(hit.article for hit in hits):
         own = [hit for hit in hits if hit.article == article]
         found = _ARTICLE * max(hit.score for hit in own) / top
-        for quote in _quotes(index, question, own, lang, draft, relations, mentioned):
+        for quote in _quotes(index, question, own, lang, draft, relations, subjects):
             if best is None or quote.score + found > best.score:
                 best = replace(quote, score=quote.score + found)
     return best
+
+
+def unknown_names(index: Index, question: str) -> list[str]:
+    """Return what `question` writes as names but the wiki knows nowhere.
+
+    These are words with a capital inside of a sentence, and in Chinese what stands before 的 and consists of pairs of
+    characters that no passage holds.
+    """
+    words = re.findall(r"(?<=[^.!?:]\s)[A-Z][^\W\d_]+", question)
+    unknown = [word for word in words if not index.frequency(fold(word))]
+    for owner in re.findall(rf"([{UNSPACED}]{{3,}})的", fold(question)):
+        start = len(owner) - 1
+        while start and not index.frequency(owner[start - 1 : start + 1]):
+            start -= 1
+        if len(owner) - start >= 3:
+            unknown.append(owner[start:])
+    return unknown
 
 
 def weigh(index: Index, text: str, names: Iterable[str]) -> dict[str, float]:
@@ -119,29 +142,34 @@ def _quotes(
     lang: str,
     draft: str,
     relations: Relations | None,
-    mentioned: Sequence[Named],
+    subjects: Sequence[str],
 ) -> Iterable[Quote]:
     """Yield every sentence and infobox line of one article's passages, scored."""
     names = index.names_of(hits[0].article)
     # Of an article that is not what the question names, only what speaks of that is to the point.
-    named = any(mention.article == hits[0].article for mention in mentioned)
-    subjects = [] if named else [mention.name.split() for mention in mentioned]
-    names += [] if named else [mention.name for mention in mentioned]
+    named = any(hit.title_match for hit in hits)
+    if not named:
+        names += subjects
+    wanted = [] if named else [units(subject) for subject in subjects]
     # Only where the question names the article: else its subject is something that the wiki may not know at all.
     draft = re.sub(r"\*\*.*?\*\*|\[\d+\]", " , ", draft)
     meant = list(relations(without(question, names), lang)) if relations and named else []
     if relations and named and draft:
         meant += [(wordings, _DRAFT * likely) for wordings, likely in relations(without(draft, names), lang)]
         meant.sort(key=lambda item: -item[1])
-    keys = {plain_key(key): likely for wordings, likely in reversed(meant) for key in wordings.keys}
+    own_keys = {plain_key(_key_value(line)[0]) for hit in hits if hit.kind == FACTS for line in hit.text.splitlines()}
+    fitting = [(wordings, likely) for wordings, likely in reversed(meant) if wordings.fits(own_keys)]
+    keys = {plain_key(key): likely for wordings, likely in fitting for key in wordings.keys}
     noun = meant[0][0].texts[0] if meant and meant[0][1] > _LIKELY else ""
     weights = weigh(index, question, names)
     hints = weigh(index, f"{draft} {noun}", names)
     types = asked_types(question)
     asked = [fact for fact in _facts(hits, weights, keys, types) if fact.asked > _ENOUGH]
     asked.sort(key=lambda fact: -fact.asked)
-    for fact in asked[:2] if not subjects else ():
-        yield Quote(fact.hit, fact.line, fact.value, _LINE * fact.asked, min(1.0, fact.asked))
+    for fact in asked[:2] if not wanted else ():
+        # A sentence is nicer to read, but the infobox never beats about the bush.
+        score = overlap(weights, fact.line, names) + fact.asked - _LINE
+        yield Quote(fact.hit, fact.line, fact.value, score, min(1.0, fact.asked))
     first = min((hit.passage for hit in hits if hit.kind == LEAD), default=-1)
     for hit in hits:
         if hit.kind == FACTS:
@@ -151,6 +179,8 @@ def _quotes(
             words = overlap(weights, f"{hit.section} {sentence}", names)
             hinted = overlap(hints, f"{hit.section} {sentence}", names)
             held = next((fact for fact in asked if _holds_value(sentence, fact.value)), None)
+            if held:
+                words = max(words, 0.9 * overlap(weights, held.line, names))
             evidence = max(words, _HINT * hinted * named, held.asked if held else 0.0)
             if not weights:  # "What is X?" asks for nothing but X: the first sentence says what it is
                 evidence = 1.0 if opens else 0.1
@@ -158,7 +188,7 @@ def _quotes(
             score += _TYPE_BONUS * any(_HAS[kind].search(sentence) for kind in types)
             score -= _LENGTH * min(1.0, len(sentence.encode()) / 800)
             score += _LEAD_BONUS * (hit.kind == LEAD) + _FIRST_BONUS * opens
-            if subjects and not any(find_units(units(sentence), subject) >= 0 for subject in subjects):
+            if wanted and not any(find_units(units(sentence), subject) >= 0 for subject in wanted):
                 score, evidence = score - _BESIDE, 0.0
             yield Quote(hit, sentence, held.value if held else None, score, min(1.0, evidence))
 

@@ -166,7 +166,7 @@ def without(text: str, names: Iterable[str]) -> str:
 
 def _meaningful(run: str) -> list[str]:
     """Cut a run of unspaced script at question words and function characters, which are left out."""
-    return [piece for piece in re.split(f"[{_HAN_STOP}]+", _asking_words().sub("的", run)) if piece]
+    return [piece for piece in _HAN_STOP.split(_asking_words().sub("的", run)) if piece]
 
 
 def _word_runs(folded: str) -> list[str]:
@@ -199,11 +199,15 @@ STOP_WORDS = frozenset(
 )
 """English words that every question has."""
 
-_HAN_STOP = "的是在了吗呢吧啊呀哪谁几么和与及于有之这那您你我它他她们请被把"
+# 在, 有, 和, 及 and 其 are function words alone, but not in 所在地, 所有, 共和国, 埃及, 土耳其.
+_HAN_STOP = re.compile(
+    r"(?:[的是了吗呢吧啊呀哪谁几么与于之这那您你我它他她们请被把]"
+    r"|(?<![所现存实潜])在|(?<![所拥具国私公])有(?![机效限色])|(?<![共饱柔])和(?![平谐尚约])|(?<![埃普以危])及)+"
+)
 _ASKING = re.findall(
     r"\w+",
     "什么 怎么 怎样 如何 多少 哪里 哪儿 哪个 哪些 哪种 哪位 哪年 哪国 何时 何地 何处 何种 何人 为何 请问 请告诉我 "
-    "告诉我 知道 介绍 一下 是否 属于 叫做 叫作 称为 关于",
+    "告诉我 帮我 提醒 知道 想知道 介绍 查查 一下 回答 答案 忘了 能否 可以 是否 属于 叫做 叫作 称为 关于",
 )
 
 
