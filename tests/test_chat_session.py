@@ -176,6 +176,18 @@ def test_many_questions_take_two_batches(index: Index) -> None:
     assert [chat.ask(q).text for q in questions[:1]] == [answers[0].text]
 
 
+def test_a_draft_from_memory_shows_what_is_asked(index: Index) -> None:
+    question = "With what do the French fill their purses in France?"
+
+    def reply(prompt: str) -> FakeCompletion:
+        draft = prompt == question
+        return FakeCompletion("The currency of France is **gold**." if draft else "?", [-0.5 if draft else -9.0])
+
+    assert session(FakeEngine(lambda _: "?"), index).ask(question).refused
+    answer = session(FakeEngine(reply), index).ask(question)
+    assert answer.text == 'From "France": "currency: **euro**" [1]'
+
+
 def test_passages_that_do_not_fit_the_context_are_left_out(index: Index) -> None:
     engine = FakeEngine(lambda _: "no", context=330)
     session(engine, index, settings=ChatSettings(passages=5)).ask("What is the capital of France?")

@@ -3,11 +3,10 @@
 import bz2
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-WIKIGPT = str(Path(sys.executable).with_name("wikigpt"))
+from conftest import wikigpt
 
 HEAD = (
     '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en"><siteinfo>'
@@ -20,8 +19,8 @@ PAGE = (
 )
 
 
-def wikigpt(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([WIKIGPT, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+def dump(pages: int) -> bytes:
+    return (HEAD + "".join(PAGE.format(i) for i in range(pages)) + "</mediawiki>").encode()
 
 
 def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -39,9 +38,9 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
         ("random.bin", bytes(range(256)) * 40, ["random.bin"]),
         ("page.html", b"<!DOCTYPE html><html><body><p>404 Not found</p></body></html>", ["page.html", "HTML"]),
         ("notes.xml", b"<?xml version='1.0'?><rss><item>no</item></rss>", ["notes.xml", "MediaWiki"]),
-        ("cut.xml.bz2", bz2.compress((HEAD + "".join(PAGE.format(i) for i in range(5000))).encode())[:-900], ["cut.xml.bz2", "truncated"]),
-        ("empty.xml", (HEAD + "</mediawiki>").encode(), ["no article"]),
-        ("tiny.xml", (HEAD + "".join(PAGE.format(i) for i in range(3)) + "</mediawiki>").encode(), ["tokens to train on"]),
+        ("cut.xml.bz2", bz2.compress(dump(5000))[:-900], ["cut.xml.bz2", "truncated"]),
+        ("empty.xml", dump(0), ["no article"]),
+        ("tiny.xml", dump(3), ["tokens to train on"]),
     ],
 )  # fmt: skip
 def test_unusable_dumps_are_refused_in_one_sentence(name, content, words, tmp_path):
@@ -96,7 +95,7 @@ def test_usage_errors_and_help():
 def test_help_and_import_load_nothing_heavy():
     code = (
         "import sys, wikigpt, wikigpt.cli\n"
-        "heavy = {'torch', 'transformers', 'pyarrow', 'numpy', 'tokenizers', 'opencc', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'pyarrow', 'numpy', 'tokenizers', 'opencc', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

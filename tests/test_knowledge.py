@@ -14,9 +14,9 @@ from wikigpt.artifacts import sha256_file
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.knowledge import Index, KnowledgeSettings, build_index, index_documents
-from wikigpt.knowledge.asked import Asked, Wordings, asked_types
+from wikigpt.knowledge.asked import Asked, Wordings, asked_types, known_relations
 from wikigpt.knowledge.passages import BODY, FACTS, LEAD, cut
-from wikigpt.knowledge.reading import find_quote, value_parts
+from wikigpt.knowledge.reading import find_quote, unknown_names, value_parts
 from wikigpt.knowledge.text import (
     find_units,
     fold,
@@ -218,6 +218,36 @@ def test_of_two_articles_with_one_name_the_content_decides(index: Index) -> None
     assert index.search("What is the symbol of mercury?")[0].title == "Mercury (element)"
 
 
+@pytest.mark.parametrize(
+    ("question", "titles"),
+    [
+        ("Does he know us?", []),  # the United States only in capitals
+        ("What does the US export?", ["United States"]),
+        ("What does the lion eat?", ["Lion"]),  # not the constellation that is also called The Lion
+        ("Where is The Lion in the sky?", ["Lion"]),
+        ("Where is Laos?", ["Laos"]),  # no plural of Lao
+        ("铁的符号是什么？", ["铁"]),
+        ("这个国家在哪里？", []),  # 家 is a part of 国家
+        ("家是谁写的？", ["家 (小说)"]),
+    ],
+)
+def test_names_that_look_like_words(tmp_path: Path, question: str, titles: list[str]) -> None:
+    index_documents(
+        [
+            article("United States", "The United States is a country.", aliases=("US", "USA")),
+            article("Lion", "The lion is a cat."),
+            article("Leo", "Leo is a constellation.", aliases=("The Lion",)),
+            article("Laos", "Laos is a country."),
+            article("Lao", "Lao is a language."),
+            article("铁", "铁是一种金属。", "zh"),
+            article("家 (小说)", "《家》是巴金的小说。", "zh"),
+            *(article(f"国{n}", "这是一个国家，那是另一个国家。", "zh") for n in range(60)),
+        ],
+        tmp_path / "index.sqlite",
+    )
+    assert Index(tmp_path).entities(question) == titles
+
+
 # ---- search
 
 
@@ -409,6 +439,35 @@ def test_what_nothing_speaks_of_has_little_coverage(index: Index) -> None:
     for question in ("What is the capital of Zorblaxia?", "How deep are the trenches of France?"):
         quote = find_quote(index, question, index.search(question, k=8), "en", relations=ASKED)
         assert quote is None or quote.coverage < 0.5
+
+
+def test_a_draft_names_the_relation(index: Index) -> None:
+    question = "Which coins jingle in French pockets, I mean in France?"
+    hits = index.search(question, k=8)
+    quote = find_quote(index, question, hits, "en", relations=ASKED, draft="The currency of France is the **dollar**.")
+    assert quote is not None
+    assert quote.value == "euro"
+
+
+def test_one_key_may_mean_two_things() -> None:
+    element = Wordings(("symbol",), ("symbol",), needs=(frozenset({"atomicnumber"}),))
+    currency = Wordings(("symbol",), ("symbol",), excludes=frozenset({"atomicnumber"}))
+    assert (element.fits({"symbol", "atomicnumber"}), currency.fits({"symbol", "atomicnumber"})) == (True, False)
+    assert (element.fits({"symbol"}), currency.fits({"symbol"})) == (False, True)
+
+
+def test_names_that_the_wiki_does_not_know(index: Index) -> None:
+    assert unknown_names(index, "I asked about the capital of Flumhenth.") == ["Flumhenth"]
+    assert unknown_names(index, "请问左布拉克的首都？") == ["左布拉克"]
+    assert unknown_names(index, "Tell me the capital of France.") == []
+    assert unknown_names(index, "法国的首都是哪里？") == []
+
+
+def test_the_wordings_of_the_conversations_are_known() -> None:
+    asked = known_relations()
+    assert "population" in asked("How many people live in , please?", "en")[0][0].keys
+    assert "首都" in asked("的首都是哪座城市？", "zh")[0][0].keys
+    assert asked("anything", "xx") == []
 
 
 def test_types_of_answers() -> None:

@@ -1,36 +1,17 @@
 """A whole build on the sample wiki, as a user runs it: real processes, real files."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from conftest import STAGES, WIKIGPT, wikigpt
 from wikigpt.artifacts import sha256_file
-
-WIKIGPT = str(Path(sys.executable).with_name("wikigpt"))
-STAGES = ["corpus", "tokenizer", "tokens", "pretrain", "instruct", "finetune", "knowledge", "evaluate"]
-
-
-def wikigpt(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([WIKIGPT, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """A finished build by the `tiny` recipe."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    finished = wikigpt("build", "tiny", "--run", folder)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    for stage in STAGES:
-        assert f"✓ {stage}" in finished.stdout
-    return folder
 
 
 def test_run_folder_holds_what_the_design_says(run):
@@ -68,6 +49,15 @@ def test_evaluation_has_the_fixed_keys(run):
         assert 0 <= tasks["unanswerable"][lang]["refused"] <= 1
     assert set(evaluation["seconds"]) == set(STAGES)
     assert 50e6 < evaluation["peak_memory_bytes"] < 4e9
+
+
+def test_golden_losses_on_the_sample_wiki(run):
+    """Sample wiki, cleaning, tokenizer, packing, model, optimizers, conversations: a change in any shows here."""
+    golden = json.loads((Path(__file__).parent / "golden_losses.json").read_text())["sample_wiki"]
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for stage, expected in golden.items():
+        losses = {m["step"]: m["loss"] for m in metrics if m["stage"] == stage and "loss" in m}
+        assert [losses[step] for step in (1, 30, 60)] == pytest.approx(expected, abs=0.03), stage
 
 
 def test_grounded_answers_hold_even_with_a_babbling_model(run):
@@ -163,4 +153,4 @@ def test_read_only_or_foreign_folder_is_refused(run, tmp_path):
     refused = wikigpt("build", "tiny", "--run", tmp_path / "thesis")
     assert refused.returncode == 2
     assert "already holds something else (chapter1.tex)" in refused.stderr
-    assert os.listdir(tmp_path / "thesis") == ["chapter1.tex"]
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]

@@ -126,11 +126,8 @@ def test_settings_are_checked_and_kept(start, folder: Path) -> None:  # type: ig
         ("/set", "grounded = off"),
         ("/system Be brief.", "The system text is set."),
         ("/save", "/save needs a file name"),
-        ("/save /nonexistent-folder-of-root\x00/x", ""),
         ("/load missing.json", "missing.json is missing"),
     ):
-        if "\x00" in typed:
-            continue
         child.sendline(typed)
         child.expect_exact(shown)
         child.expect("> ")
@@ -181,7 +178,7 @@ def test_bold_does_not_depend_on_where_the_stream_is_cut(text: str, data: st.Dat
 
 
 def test_what_a_model_says_cannot_steer_the_terminal() -> None:
-    assert plain("a\x1b[2Jb\x1b]0;title\x07c\x07\x9b1md\n你") == "abcd\n你"[:0] + "abc1md\n你"
+    assert plain("a\x1b[2Jb\x1b]0;title\x07c\x07\n你") == "abc\n你"
 
 
 def test_ask_once_writes_text_or_json(folder: Path) -> None:

@@ -43,6 +43,7 @@ _SMALL_TALK = re.compile(
 )
 FORMAT = 1
 
+_DRAFT_CONFIDENCE = -1.5  # a draft need not be right, but must be a sentence
 _CERTAIN = 0.6  # coverage from which on a quotation needs no draft
 
 
@@ -394,7 +395,7 @@ class ChatSession:
         texts = {
             id(item): completion.text
             for item, completion in zip(wanted, said, strict=True)
-            if _mean(completion.token_logprobs) >= self.settings.min_confidence
+            if _mean(completion.token_logprobs) >= _DRAFT_CONFIDENCE
         }
         return [texts.get(id(item), "") for item in evidence]
 

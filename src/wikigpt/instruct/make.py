@@ -61,7 +61,7 @@ class Maker:
         self.settings = settings
         self.catalogue = catalogue
         self.seed = seed
-        self.speaker = Speaker(view, settings.noise)
+        self.speaker = Speaker(view, catalogue.frames[view.lang], noise=settings.noise, chatter=settings.chatter)
         self.tasks = {name: table[view.lang] for name, table in read_toml("tasks.toml").items() if name != "absent"}
         self.absent: list[Absent] = absent_attributes()
         self.train = view.of("train")

@@ -59,6 +59,9 @@ class InstructSettings(BaseModel):
     noise: float = Field(
         0.15, ge=0, le=1, description="part of the questions written carelessly (lower case, no question mark)"
     )
+    chatter: float = Field(
+        0.35, ge=0, le=1, description="part of the questions with a remark around them that is to be ignored"
+    )
 
     validation_conversations: int = Field(300, ge=0, description="held-out conversations per language, for the loss")
     core_questions: int = Field(1000, ge=0, description="evaluation questions per language on core facts, closed book")

@@ -14,18 +14,38 @@ Conversation = dict[str, Any]
 
 
 class Speaker:
-    """Fills templates about the articles of one language."""
+    """Fills templates about the articles of one language.
 
-    def __init__(self, view: View, noise: float) -> None:
+    Args:
+        remarks: what may be said "before" and "after" a question.
+        noise: part of the questions written carelessly.
+        chatter: part of the questions with remarks around them.
+    """
+
+    def __init__(self, view: View, remarks: dict[str, list[str]], *, noise: float, chatter: float) -> None:
         self.view = view
         self.lang = view.lang
+        self.remarks = remarks
         self.noise = noise
+        self.chatter = chatter
 
     def ask(self, template: str, article: Article, rng: Random | None = None, **fields: str) -> str:
-        """Return a question about `article`; with `rng` some are written carelessly."""
+        """Return a question about `article`; with `rng` some are careless or amid chatter."""
         question = sentence_case(self._fill(template, article.shown, article.name, fields))
-        if rng and self.noise and rng.random() < self.noise:
-            return careless(question, self.lang, rng)
+        if rng and rng.random() < self.noise:
+            question = careless(question, self.lang, rng)
+        if rng and rng.random() < self.chatter:
+            question = self._amid_chatter(question, rng)
+        return question
+
+    def _amid_chatter(self, question: str, rng: Random) -> str:
+        """Return the question with a remark before it, behind it, or both."""
+        space = "" if self.lang == "zh" else " "
+        where = rng.choice(("before", "after", "both"))
+        if where != "after":
+            question = rng.choice(self.remarks["before"]) + space + question
+        if where != "before":
+            question += space + rng.choice(self.remarks["after"])
         return question
 
     def tell(self, template: str, article: Article, fact: Fact) -> str:

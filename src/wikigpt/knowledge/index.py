@@ -151,9 +151,10 @@ class Index:
                 for last in singulars(words[end - 1]):
                     singular.setdefault(" ".join([*words[start : end - 1], last]), []).append((start, end))
         capitals = {fold(word) for word in re.findall(r"\b[^\W\d_a-z]\w*", query)}
-        found = self._mentions(spans, capitals, lang)
+        acronyms = {fold(word) for word in re.findall(r"\b[A-Z]{2,}\b", query)}
+        found = self._mentions(spans, capitals, acronyms, lang)
         exact = {span for span, _ in found}
-        found += [item for item in self._mentions(singular, capitals, lang) if item[0] not in exact]
+        found += [item for item in self._mentions(singular, capitals, acronyms, lang) if item[0] not in exact]
         # "the lion" means the lion, even if a constellation is called The Lion.
         kinds_of = {mention.name: mention.kind for _, mention in found}
         found = [
@@ -163,14 +164,14 @@ class Index:
         return _longest([item for item in found if not self._is_part_of_a_word(item, words, alone)])
 
     def _mentions(
-        self, spans: dict[str, list[tuple[int, int]]], capitals: set[str], lang: str | None
+        self, spans: dict[str, list[tuple[int, int]]], capitals: set[str], acronyms: set[str], lang: str | None
     ) -> list[tuple[tuple[int, int], Named]]:
         """Return the articles that the names `spans` mean, each with where the name stands."""
         found: list[tuple[tuple[int, int], Named]] = []
         for name, article, kind, title, article_lang in self._names(list(spans)):
-            if lang not in (None, article_lang) or _says_nothing(name, capitals):
+            if lang not in (None, article_lang):
                 continue
-            if kind == ACRONYM and name not in capitals:
+            if name not in acronyms and (kind == ACRONYM or _says_nothing(name, capitals)):
                 continue
             # A script without capitals names things as they come.
             capital = any(word in capitals or not word.isascii() for word in name.split())
@@ -206,7 +207,7 @@ class Index:
         return math.log(1 + (total - frequency + 0.5) / (frequency + 0.5))
 
     def frequency(self, term: str) -> int:
-        """Return in how many passages a term (word, or pair of unspaced script) stands; counts no further than `_common`."""
+        """Return in how many passages a word or a pair of unspaced script stands; counts no further than `_common`."""
         if term not in self._frequencies:
             if len(self._frequencies) > 100_000:
                 self._frequencies.clear()

@@ -1,6 +1,6 @@
 """Which sentence answers a question, without a model: the sentence that shares most with what is asked.
 
-Four kinds of evidence are added up, each between 0 and 1:
+Evidence of four kinds is added up:
 - words: the share, weighed by inverse document frequency, of the question's words that the sentence holds. The names
   of the article are left out on both sides: every sentence is about it. A draft of the answer by a model that may be
   wrong adds its words, less the value it gives: "The capital of X is ..." names the relation whatever follows (the idea
@@ -9,33 +9,48 @@ Four kinds of evidence are added up, each between 0 and 1:
   sentence that holds this value is likely the one that says so;
 - the type: "when" wants a year, "how many" a number, "who" a name;
 - the place: the lead says what matters most, and the search has its own opinion on which article it is.
+
+On the sample wiki, with no draft, the sentence so found holds the fact for nine questions of ten in wordings that
+nothing here was made from; on XQuAD (a paragraph per answer, no infobox) for three of four.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from wikigpt.corpus.sentences import split_sentences
 from wikigpt.knowledge.asked import Wordings, asked_types, plain_key
 from wikigpt.knowledge.index import Hit, Index
 from wikigpt.knowledge.passages import FACTS, LEAD
-from wikigpt.knowledge.text import UNSPACED, find_units, fold, search_terms, stem, units, weighed_terms, without
+from wikigpt.knowledge.text import (
+    UNSPACED,
+    find_units,
+    fold,
+    meaningful,
+    search_terms,
+    stem,
+    units,
+    weighed_terms,
+    without,
+)
 
 Relations = Callable[[str, str], Sequence[tuple[Wordings, float]]]
 """(question without its subject, language) -> relations it may ask for and how likely (0 to 1), likeliest first."""
 
-_HINT = 0.4
-_DRAFT = 0.7
-_SINGLE_CHARACTER = 0.7
-_ENOUGH = 0.25
-_LINE = 0.2
-_TYPE_BONUS = 0.25
-_ARTICLE = 0.5
-_BESIDE = 1.0
-_LENGTH = 0.15
-_LIKELY = 0.4
-_LEAD_BONUS = 0.1
-_FIRST_BONUS = 0.04
+# What each kind of evidence counts, in units of "the sentence holds all words of the question".
+_HINT = 0.4  # it holds all words of the draft, or the name of the relation
+_TYPE = 0.25  # it holds a year, a number, a name where one is asked for
+_ARTICLE = 0.5  # it stands in the article that the search puts first
+_LEAD, _FIRST = 0.1, 0.04  # it stands in the lead, it opens the article
+_LENGTH = -0.15  # it is long: 800 bytes and over
+_LACKS = -0.5  # it lacks the value that the infobox gives, times how much that is asked for
+_BESIDE = -1.0  # neither it nor its article names the subject of the question
+_LINE = -0.2  # it is a line of the infobox, which is a poorer reading than a sentence
+
+_SINGLE_CHARACTER = 0.7  # weight of a Chinese character, where a pair weighs its inverse document frequency (0 to 12)
+_ENOUGH = 0.25  # how much a fact must be asked for to count as evidence
+_LIKELY = 0.4  # how likely a relation must be for its name to serve as a hint
+_DRAFT = 0.7  # trust in the relation that a draft speaks of
 
 _HAS: dict[str, re.Pattern[str]] = {
     "year": re.compile(
@@ -74,23 +89,46 @@ class Fact:
     asked: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a question asks of one article."""
+
+    named: bool
+    """Whether the question names the article."""
+    names: list[str]
+    """Left out of all comparisons: the article's own; of an article that is not named, those that are."""
+    subjects: list[list[str]]
+    """Units of the names of which a sentence must hold one; none where the article itself is named."""
+    words: dict[str, float]
+    hints: dict[str, float]
+    types: list[str]
+    facts: list[Fact]
+    """Those asked for, the likeliest first."""
+
+
 def find_quote(
     index: Index, question: str, hits: Sequence[Hit], lang: str, *, draft: str = "", relations: Relations | None = None
 ) -> Quote | None:
-    """Return the best sentence of the passages `hits` for `question`; None where there is no passage at all."""
-    main = max(hits, key=lambda hit: hit.score, default=None)
-    mentioned = [
-        mention
+    """Return the best sentence (or infobox line) of the passages `hits`; None where there is no passage at all.
+
+    `draft` is an answer that may be wrong; `relations` knows wordings that share no word with what they ask for.
+    """
+    if not hits:
+        return None
+    top = max(hits, key=lambda hit: hit.score)
+    mentions = [
+        mention.name
         for mention in index.named(question)
-        if mention.capital or (main is not None and main.title_match and mention.article == main.article)
+        if mention.capital or (top.title_match and mention.article == top.article)
     ]
-    subjects = [mention.name for mention in mentioned] + unknown_names(index, question)
-    top = max((hit.score for hit in hits), default=0.0) or 1.0
+    subjects = mentions + unknown_names(index, question)
+    draft = re.sub(r"\*\*.*?\*\*|\[\d+\]", " , ", draft)
     best: Quote | None = None
     for article in dict.fromkeys(hit.article for hit in hits):
         own = [hit for hit in hits if hit.article == article]
-        found = _ARTICLE * max(hit.score for hit in own) / top
-        for quote in _quotes(index, question, own, lang, draft, relations, subjects):
+        found = _ARTICLE * max(hit.score for hit in own) / (top.score or 1.0)
+        asked = _asked(index, question, draft, own, lang, relations, subjects)
+        for quote in (*_lines(asked), *_sentences(asked, own)):
             if best is None or quote.score + found > best.score:
                 best = replace(quote, score=quote.score + found)
     return best
@@ -104,7 +142,10 @@ def unknown_names(index: Index, question: str) -> list[str]:
     """
     words = re.findall(r"(?<=[^.!?:]\s)[A-Z][^\W\d_]+", question)
     unknown = [word for word in words if not index.frequency(fold(word))]
-    for owner in re.findall(rf"([{UNSPACED}]{{3,}})的", fold(question)):
+    for owner in re.findall(rf"([{UNSPACED}]+)的", fold(question)):
+        if not meaningful(owner):
+            continue
+        owner = meaningful(owner)[-1]
         start = len(owner) - 1
         while start and not index.frequency(owner[start - 1 : start + 1]):
             start -= 1
@@ -121,13 +162,10 @@ def weigh(index: Index, text: str, names: Iterable[str]) -> dict[str, float]:
     return weights | dict.fromkeys(singles, _SINGLE_CHARACTER)
 
 
-def overlap(weights: dict[str, float], text: str, names: Iterable[str]) -> float:
-    """Return the share (0 to 1) of `weights` that `text` holds."""
-    total = sum(weights.values())
-    if not total:
-        return 0.0
-    held = weighed_terms(without(text, names))
-    return sum(weight for term, weight in weights.items() if term in held) / total
+def share(weights: Mapping[str, float], terms: Collection[str]) -> float:
+    """Return which part (0 to 1) of `weights` belongs to `terms`; 0 if there are no weights."""
+    held = sum(weight for term, weight in weights.items() if term in terms)
+    return held / sum(weights.values()) if held else 0.0
 
 
 def value_parts(value: str) -> list[str]:
@@ -135,74 +173,97 @@ def value_parts(value: str) -> list[str]:
     return [part.strip() for part in re.split(r"[,，](?!\s*\d)|[;、；/]|\s(?:and|和|与)\s|\n", value) if part.strip()]
 
 
-def _quotes(
+def _asked(
     index: Index,
     question: str,
-    hits: list[Hit],
-    lang: str,
     draft: str,
+    hits: Sequence[Hit],
+    lang: str,
     relations: Relations | None,
-    subjects: Sequence[str],
-) -> Iterable[Quote]:
-    """Yield every sentence and infobox line of one article's passages, scored."""
-    names = index.names_of(hits[0].article)
-    # Of an article that is not what the question names, only what speaks of that is to the point.
+    subjects: list[str],
+) -> _Asked:
+    """Work out what is asked of the article that `hits` (all of one) belong to."""
     named = any(hit.title_match for hit in hits)
-    if not named:
-        names += subjects
-    wanted = [] if named else [units(subject) for subject in subjects]
-    # Only where the question names the article: else its subject is something that the wiki may not know at all.
-    draft = re.sub(r"\*\*.*?\*\*|\[\d+\]", " , ", draft)
-    meant = list(relations(without(question, names), lang)) if relations and named else []
-    if relations and named and draft:
+    names = index.names_of(hits[0].article) + ([] if named else subjects)
+    meant: list[tuple[Wordings, float]] = []
+    # Relations count only where the article is named: else its subject may be something that the wiki does not know.
+    if relations and named:
+        meant += relations(without(question, names), lang)
         meant += [(wordings, _DRAFT * likely) for wordings, likely in relations(without(draft, names), lang)]
         meant.sort(key=lambda item: -item[1])
-    own_keys = {plain_key(_key_value(line)[0]) for hit in hits if hit.kind == FACTS for line in hit.text.splitlines()}
-    fitting = [(wordings, likely) for wordings, likely in reversed(meant) if wordings.fits(own_keys)]
-    keys = {plain_key(key): likely for wordings, likely in fitting for key in wordings.keys}
-    noun = meant[0][0].texts[0] if meant and meant[0][1] > _LIKELY else ""
-    weights = weigh(index, question, names)
-    hints = weigh(index, f"{draft} {noun}", names)
+    relation = meant[0][0].texts[0] if meant and meant[0][1] > _LIKELY else ""
+    words = weigh(index, question, names)
     types = asked_types(question)
-    asked = [fact for fact in _facts(hits, weights, keys, types) if fact.asked > _ENOUGH]
-    asked.sort(key=lambda fact: -fact.asked)
-    for fact in asked[:2] if not wanted else ():
-        # A sentence is nicer to read, but the infobox never beats about the bush.
-        score = overlap(weights, fact.line, names) + fact.asked - _LINE
-        yield Quote(fact.hit, fact.line, fact.value, score, min(1.0, fact.asked))
+    lines = [(hit, line, *_key_value(line)) for hit in hits if hit.kind == FACTS for line in hit.text.splitlines()]
+    keys = {plain_key(key) for _, _, key, _ in lines}
+    likely = {
+        plain_key(key): much for wordings, much in reversed(meant) if wordings.fits(keys) for key in wordings.keys
+    }
+    facts = []
+    for hit, line, key, value in lines:
+        likeness = max(
+            _key_likeness(words, key),
+            0.8 * share(words, weighed_terms(without(line, names))),
+            likely.get(plain_key(key), 0.0),
+        )
+        fact = Fact(hit, line, key, value, asked_for(likeness, value, types))
+        if units(value) and fact.asked > _ENOUGH:
+            facts.append(fact)
+    return _Asked(
+        named=named,
+        names=names,
+        subjects=[] if named else [units(subject) for subject in subjects],
+        words=words,
+        hints=weigh(index, f"{draft} {relation}", names),
+        types=types,
+        facts=sorted(facts, key=lambda fact: -fact.asked),
+    )
+
+
+def _lines(asked: _Asked) -> Iterable[Quote]:
+    """Yield the two infobox lines that are asked for most."""
+    for fact in asked.facts[:2] if not asked.subjects else ():
+        words = share(asked.words, weighed_terms(without(fact.line, asked.names)))
+        yield Quote(fact.hit, fact.line, fact.value, words + fact.asked + _LINE, min(1.0, fact.asked))
+
+
+def _sentences(asked: _Asked, hits: Sequence[Hit]) -> Iterable[Quote]:
+    """Yield the sentences of one article's passages, scored."""
     first = min((hit.passage for hit in hits if hit.kind == LEAD), default=-1)
     for hit in hits:
-        if hit.kind == FACTS:
-            continue
-        for position, sentence in enumerate(split_sentences(hit.text, hit.lang)):
-            opens = hit.passage == first and position == 0
-            words = overlap(weights, f"{hit.section} {sentence}", names)
-            hinted = overlap(hints, f"{hit.section} {sentence}", names)
-            held = next((fact for fact in asked if _holds_value(sentence, fact.value)), None)
-            if held:
-                words = max(words, 0.9 * overlap(weights, held.line, names))
-            evidence = max(words, _HINT * hinted * named, held.asked if held else 0.0)
-            if not weights:  # "What is X?" asks for nothing but X: the first sentence says what it is
-                evidence = 1.0 if opens else 0.1
-            score = words + _HINT * hinted + (held.asked if held else 0.0) + (opens and not weights)
-            score += _TYPE_BONUS * any(_HAS[kind].search(sentence) for kind in types)
-            score -= _LENGTH * min(1.0, len(sentence.encode()) / 800)
-            score += _LEAD_BONUS * (hit.kind == LEAD) + _FIRST_BONUS * opens
-            if wanted and not any(find_units(units(sentence), subject) >= 0 for subject in wanted):
-                score, evidence = score - _BESIDE, 0.0
-            yield Quote(hit, sentence, held.value if held else None, score, min(1.0, evidence))
+        if hit.kind != FACTS:
+            for position, sentence in enumerate(split_sentences(hit.text, hit.lang)):
+                yield _sentence(asked, hit, sentence, opens=hit.passage == first and position == 0)
 
 
-def _facts(
-    hits: Sequence[Hit], weights: dict[str, float], keys: Mapping[str, float], types: list[str]
-) -> Iterable[Fact]:
-    """Yield the lines of the infobox, with how much each is asked for."""
-    for hit in hits:
-        if hit.kind == FACTS:
-            for line in hit.text.splitlines():
-                key, value = _key_value(line)
-                likeness = max(overlap(weights, key, ()), keys.get(plain_key(key), 0.0))
-                yield Fact(hit, line, key, value, asked_for(likeness, value, types))
+def _sentence(asked: _Asked, hit: Hit, sentence: str, *, opens: bool) -> Quote:
+    """Score one sentence; `opens`: it is the first of its article."""
+    terms = weighed_terms(without(f"{hit.section} {sentence}", asked.names))
+    words = share(asked.words, terms)
+    hinted = _HINT * share(asked.hints, terms)
+    fact = next((fact for fact in asked.facts if _holds_value(sentence, fact.value)), None)
+    if fact:  # what its infobox line says it says too, in other words
+        words = max(words, 0.9 * share(asked.words, weighed_terms(without(fact.line, asked.names))))
+    # A draft may speak well of what the wiki does not know, so it proves nothing unless the article is the right one.
+    evidence = max(words, hinted * asked.named, fact.asked if fact else 0.0)
+    score = words + hinted + (fact.asked if fact else _LACKS * min(1.0, asked.facts[0].asked) if asked.facts else 0.0)
+    if not asked.words:  # "What is X?" asks for nothing but X: the first sentence says what it is
+        evidence, score = (1.0, score + 1.0) if opens else (0.1, score)
+    score += _TYPE * any(_HAS[kind].search(sentence) for kind in asked.types)
+    score += _LEAD * (hit.kind == LEAD) + _FIRST * opens
+    score += _LENGTH * min(1.0, len(sentence.encode()) / 800)
+    if asked.subjects:
+        held = units(sentence)
+        if all(find_units(held, subject) < 0 for subject in asked.subjects):
+            evidence, score = 0.0, score + _BESIDE
+    return Quote(hit, sentence, fact.value if fact else None, score, min(1.0, evidence))
+
+
+def _key_likeness(words: Mapping[str, float], key: str) -> float:
+    """Return how well an infobox key fits the words of a question: it holds them, and little else."""
+    terms = weighed_terms(key)
+    held = sum(term in words for term in terms)
+    return share(words, terms) * (1 + held / len(terms)) / 2 if held else 0.0
 
 
 def asked_for(likeness: float, value: str, types: Sequence[str]) -> float:

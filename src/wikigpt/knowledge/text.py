@@ -73,7 +73,7 @@ def search_terms(text: str) -> list[str]:
     found: list[str] = []
     for word in _word_runs(fold(text)):
         if _RUN.match(word):
-            for piece in _meaningful(word):
+            for piece in meaningful(word):
                 found += pairs(piece)[:-1] or [piece]
         elif word not in STOP_WORDS:
             found.append(word)
@@ -94,7 +94,7 @@ def term_counts(text: str) -> Counter[str]:
 def lone_characters(text: str) -> list[str]:
     """Return the characters of unspaced script that stand alone between function characters: 铁 in 铁的符号."""
     runs = (word for word in _word_runs(fold(text)) if _RUN.match(word))
-    return [piece for run in runs for piece in _meaningful(run) if len(piece) == 1]
+    return [piece for run in runs for piece in meaningful(run) if len(piece) == 1]
 
 
 def weighed_terms(text: str) -> set[str]:
@@ -102,7 +102,7 @@ def weighed_terms(text: str) -> set[str]:
     found: set[str] = set()
     for word in _word_runs(fold(text)):
         if _RUN.match(word):
-            for piece in _meaningful(word):
+            for piece in meaningful(word):
                 found.update(pairs(piece)[:-1])
                 found.update(piece)
         elif word not in STOP_WORDS:
@@ -164,7 +164,7 @@ def without(text: str, names: Iterable[str]) -> str:
     return text
 
 
-def _meaningful(run: str) -> list[str]:
+def meaningful(run: str) -> list[str]:
     """Cut a run of unspaced script at question words and function characters, which are left out."""
     return [piece for piece in _HAN_STOP.split(_asking_words().sub("的", run)) if piece]
 
