@@ -39,7 +39,7 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
         ("page.html", b"<!DOCTYPE html><html><body><p>404 Not found</p></body></html>", ["page.html", "HTML"]),
         ("notes.xml", b"<?xml version='1.0'?><rss><item>no</item></rss>", ["notes.xml", "MediaWiki"]),
         ("cut.xml.bz2", bz2.compress(dump(5000))[:-900], ["cut.xml.bz2", "truncated"]),
-        ("empty.xml", dump(0), ["no article"]),
+        ("empty.xml", dump(0), ["empty.xml", "no pages at all"]),
         ("tiny.xml", dump(3), ["tokens to train on"]),
     ],
 )  # fmt: skip

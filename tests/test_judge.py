@@ -88,6 +88,7 @@ def test_near_misses_fail(lang: str, answer: str, golds: list[str]) -> None:
 @pytest.mark.parametrize(
     ("lang", "answer", "gold", "expected"),
     [
+        ("en", "The population of Perth is about 2.4 million.", "2.4 million", True),
         ("en", "Its capital, Paris, lies on the Seine [2].", "Paris", True),
         ("en", "He is a Parisian.", "Paris", False),
         ("en", "There are 125 moons.", "12", False),

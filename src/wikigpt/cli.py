@@ -48,8 +48,6 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on where it stopped.", 130)
     except BrokenPipeError:
         sys.exit(1)
     except MemoryError:
@@ -399,11 +397,14 @@ def open_session(run: Path, *, grounded: bool | None, system: str | None) -> Any
 def _display(quiet: bool) -> Iterator[Any]:
     from wikigpt.display import QuietDisplay, TerminalDisplay
 
-    if quiet:
-        yield QuietDisplay()
-        return
-    with TerminalDisplay() as display:
-        yield display
+    try:
+        if quiet:
+            yield QuietDisplay()
+        else:
+            with TerminalDisplay() as display:
+                yield display
+    except KeyboardInterrupt:  # typer would end without a word
+        _fail("interrupted; run the same command again to go on where it stopped.", 130)
 
 
 def _one_stage(name: str, quiet: bool, run: Callable[[Callable[[int, int, str], None]], Any]) -> Any:

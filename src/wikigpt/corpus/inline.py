@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from wikigpt.corpus import units
 from wikigpt.corpus.functions import format_number
 from wikigpt.corpus.languages import COUNTRIES, language_name
-from wikigpt.corpus.marks import GONE, GONE_WITH_BRACKETS, KEEP_CLOSE, KEEP_OPEN
+from wikigpt.corpus.marks import GONE, GONE_WITH_BRACKETS, KEEP_CLOSE, KEEP_OPEN, OWN_BRACKETS
 from wikigpt.corpus.variants import FALLBACKS, parse_rule, pick
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _date_and_age(call: Call) -> str:
 def _birth_death(call: Call) -> str:
     """zh {{bd|1900年|1月2日|1950年|3月4日}} shows （1900年1月2日－1950年3月4日）."""
     born, died = call[1] + call[2], call[3] + call[4]
-    return f"（{born}－{died}）" if died else f"（{born}－）" if born else GONE
+    return f"{OWN_BRACKETS}（{born}－{died}）" if born else GONE
 
 
 def _as_of(call: Call) -> str:

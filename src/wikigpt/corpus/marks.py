@@ -11,6 +11,7 @@ RULE = "\x04"  # from here on, one more conversion rule of the page holds
 GONE = "\x05"  # something was dropped here that may leave an empty bracket behind
 HEADING = "\x06"  # stands before a heading until empty sections have been dropped
 GONE_WITH_BRACKETS = "\x0e"  # the same, and the bracket around it says nothing without it
+OWN_BRACKETS = "\x0f"  # a template brings this bracket; written inside another one it is dropped
 STRIP = "\x7f"  # \x7f12\x7f stands for the 12th piece of literal text (<nowiki>, <math>, …)
 
-ANY_MARK = re.compile("[\x01-\x06\x0e]|\x7f[0-9]+\x7f")
+ANY_MARK = re.compile("[\x01-\x06\x0e\x0f]|\x7f[0-9]+\x7f")

@@ -56,7 +56,10 @@ class Source:
             with self.open(count=False) as stream:
                 head = stream.read(4096)
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            raise UserError(f"{self.path} cannot be decompressed ({error}); download it again.") from None
+            raise UserError(
+                f"{self.path} {_problem(error)} before a single page could be read; "
+                "the download is incomplete or broken: fetch the file again."
+            ) from None
         start = head.lstrip()[:400]
         lower = start.lower()
         if b"<!doctype html" in lower or lower.startswith(b"<html") or b"<html" in lower[:300]:
@@ -105,10 +108,8 @@ class Source:
                     block = stream.read1(BLOCK) if hasattr(stream, "read1") else stream.read(BLOCK)
                 except (EOFError, OSError, zlib.error, lzma.LZMAError, UnicodeDecodeError) as error:
                     far = f" after {done.count:,} {what}" if done else ""
-                    truncated = isinstance(error, EOFError) or "end-of-stream" in str(error)
-                    problem = "ends too early" if truncated else f"is damaged ({error})"
                     raise UserError(
-                        f"{self.path} {problem}{far}, {self.bytes_read:,} of {self.size:,} bytes read; "
+                        f"{self.path} {_problem(error)}{far}, {self.bytes_read:,} of {self.size:,} bytes read; "
                         "the download is incomplete or broken: fetch the file again."
                     ) from None
                 except Exception as error:
@@ -250,3 +251,9 @@ def list_inputs(inputs: Iterable[Path], output: Path) -> list[Path]:
     if not files:
         raise UserError(f"no input was given; {_EXPECTED}.")
     return files
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a compressed file, told from what the decompressor says."""
+    truncated = isinstance(error, EOFError) or "end-of-stream" in str(error)
+    return "is truncated: it ends too early" if truncated else f"is damaged ({error})"

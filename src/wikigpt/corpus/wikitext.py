@@ -25,7 +25,7 @@ from wikigpt.corpus.languages import (
     capital,
     words,
 )
-from wikigpt.corpus.marks import ANY_MARK, GONE, GONE_WITH_BRACKETS, HEADING, STRIP
+from wikigpt.corpus.marks import ANY_MARK, GONE, GONE_WITH_BRACKETS, HEADING, OWN_BRACKETS, STRIP
 from wikigpt.corpus.templates import render
 from wikigpt.corpus.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules, resolve
 from wikigpt.errors import UserError
@@ -573,7 +573,7 @@ _LABEL_LEFT = re.compile(r"[^\s()（），,;；:：\x00-\x08\x7f]{1,12}[:：]\s?
 _TWICE = re.compile(r"([,，、;；])([ \x05]{0,10})\1")
 _BEFORE_MARK = re.compile(r" {1,5}\x05[ \x05]{0,10}(?=[,.;:!?，。；：！？、)）])")
 _WITH_BRACKETS = re.compile(r"[ ]?[(（][^()（）\n\x0e]{0,200}\x0e[^()（）\n]{0,200}[)）]")
-_DOUBLE_BRACKETS = re.compile(r"（（([^（）\n]{0,200})））")  # （{{bd|…}}）: the template brings brackets, too
+_DOUBLE_BRACKETS = re.compile(rf"（{OWN_BRACKETS}（([^（）\n]{{0,200}})））")  # （{{{{bd|…}}}}）
 
 
 def _finish(text: str, page: Page, *, lines: bool = False) -> str:
@@ -591,8 +591,8 @@ def _finish(text: str, page: Page, *, lines: bool = False) -> str:
     if GONE in text:
         text = _mend(text)
     text = single_spaces(_INVISIBLE.sub("", text))
-    if "（（" in text:
-        text = _DOUBLE_BRACKETS.sub(r"（\1）", text)
+    if OWN_BRACKETS in text:
+        text = _DOUBLE_BRACKETS.sub(r"（\1）", text).replace(OWN_BRACKETS, "")
     if lines:
         text = _drop_empty_sections([line.strip() for line in text.split("\n")])
     if STRIP in text:

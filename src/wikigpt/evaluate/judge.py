@@ -44,7 +44,7 @@ def normalise(text: str, lang: str) -> str:
     text = unicodedata.normalize("NFKC", text).casefold().strip()
     text = _THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), _unaccented(text))  # full-width digits are plain now
     text = _SO_OR.sub("", _ABOUT.sub("", text))
-    text = _SCALED.sub(lambda m: f"{Decimal(m[1]) * 10 ** _SCALES[m[2]]:f}", text)
+    text = _SCALED.sub(lambda m: f"{(Decimal(m[1]) * 10 ** _SCALES[m[2]]).normalize():f}", text)
     text = _NOTHING_AFTER_POINT.sub("", _SCALED_ZH.sub(_in_digits, text))
     if lang == "zh" or re.search(rf"[{_CJK}]", text):
         text = _simplified()(text)

@@ -201,11 +201,7 @@ def _asked(
     }
     facts = []
     for hit, line, key, value in lines:
-        likeness = max(
-            _key_likeness(words, key),
-            0.8 * share(words, weighed_terms(without(line, names))),
-            likely.get(plain_key(key), 0.0),
-        )
+        likeness = max(_key_likeness(words, key), likely.get(plain_key(key), 0.0))
         fact = Fact(hit, line, key, value, asked_for(likeness, value, types))
         if units(value) and fact.asked > _ENOUGH:
             facts.append(fact)
