@@ -429,7 +429,7 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("task", "language", "questions", "exact match", "answer holds it", "right source", "says not found")
+    table = Table("task", "", "asked", "exact", "shown", "source", "refused", box=None, pad_edge=False)
     shown = ("n", "exact_match", "contains", "citation", "refused")
     for task, by_lang in evaluation["tasks"].items():
         if task == "by_relation":
@@ -439,8 +439,13 @@ def _print_evaluation(evaluation: dict[str, Any]) -> None:
                 "" if m not in scores else str(scores[m]) if m == "n" else f"{scores[m] * 100:.1f} %" for m in shown
             ]
             table.add_row(task.replace("_", "-"), lang, *cells)
-    console = Console()
+    console = Console(width=max(80, Console().width))
+    console.print("\nHeld-out questions, answered right:\n")
     console.print(table)
+    console.print(
+        "\n[dim]exact: the model itself states the fact; shown: the answer shown holds it, quotations included;\n"
+        "source: the first source is the right article; refused: says that the wiki does not hold it[/]"
+    )
     bits = "  ".join(f"{lang} {value:.3f}" for lang, value in evaluation["bits_per_byte"].items())
     minutes = sum(evaluation["seconds"].values()) / 60
     console.print(

@@ -47,7 +47,7 @@ class EvaluateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     closed_book: int = Field(2000, ge=0, description="questions from memory, per language")
-    grounded: int = Field(150, ge=0, description="questions on articles no conversation was made from, per language")
+    grounded: int = Field(200, ge=0, description="questions on articles no conversation was made from, per language")
     unanswerable: int = Field(60, ge=0, description="questions the wiki does not answer, per language")
 
 

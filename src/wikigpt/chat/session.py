@@ -67,7 +67,7 @@ class ChatSettings(BaseModel):
     """Passages of the wiki that the model reads for a grounded answer."""
     min_confidence: float = Field(default=-0.25, le=0)
     """A grounded answer of a smaller mean log-probability (natural logarithm, per token) gives way to a quotation."""
-    min_coverage: float = Field(default=0.3, ge=0, le=1)
+    min_coverage: float = Field(default=0.25, ge=0, le=1)
     """The share of what was asked that a sentence must speak of to be shown at all."""
 
     def sampling(self) -> dict[str, Any]:

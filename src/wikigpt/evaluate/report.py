@@ -2,12 +2,14 @@
 
 import io
 import random
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
+from markupsafe import Markup, escape
 
 from wikigpt.artifacts import read_json, write_atomic
 from wikigpt.recipe import Recipe, dump_recipe
@@ -24,21 +26,19 @@ def write_report(run: Path, recipe: Recipe, stages: dict[str, Any], evaluation: 
     for stage in ("pretrain", "finetune"):
         plots[stage] = plot_training(list(read_metrics(run / stage / "metrics.jsonl")))
         write_atomic(run / "plots" / f"{stage}.svg", plots[stage])
-    page = (
-        Environment(autoescape=True)
-        .from_string(template)
-        .render(
-            name=run.resolve().name,
-            stages=stages,
-            evaluation=evaluation,
-            plots=plots,
-            answers=_some_of_each(answers),
-            corpus=read_json(run / "corpus" / "corpus.json"),
-            instruct=read_json(run / "conversations" / "instruct.json"),
-            environment=read_json(run / "environment.json"),
-            recipe=dump_recipe(recipe),
-            minutes=sum(entry["seconds"] for entry in stages.values()) / 60,
-        )
+    templates = Environment(autoescape=True)
+    templates.filters["bold"] = _bold
+    page = templates.from_string(template).render(
+        name=run.resolve().name,
+        stages=stages,
+        evaluation=evaluation,
+        plots=plots,
+        answers=_some_of_each(answers),
+        corpus=read_json(run / "corpus" / "corpus.json"),
+        instruct=read_json(run / "conversations" / "instruct.json"),
+        environment=read_json(run / "environment.json"),
+        recipe=dump_recipe(recipe),
+        minutes=sum(entry["seconds"] for entry in stages.values()) / 60,
     )
     path = run / "report.html"
     write_atomic(path, page)
@@ -85,7 +85,12 @@ def plot_training(metrics: list[dict[str, Any]]) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _smoothed(values: list[float], weight: float = 0.95) -> list[float]:
+def _bold(text: str) -> Markup:
+    """The text as HTML, with Markdown's `**bold**` as such."""
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
+
+
+def _smoothed(values: list[float], weight: float = 0.9) -> list[float]:
     """Exponential moving average without its bias towards the first value."""
     smooth, average, total = [], 0.0, 0.0
     for value in values:
