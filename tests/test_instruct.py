@@ -654,3 +654,20 @@ def test_wordings_for_search_hold_no_held_out_phrasing() -> None:
         wordings = catalogue().wordings(lang)
         assert len(wordings) > 50
         assert not heldout & {text for _, texts, _ in wordings for text in texts}
+
+
+def test_languages_without_phrasings_get_bare_conversations() -> None:
+    text = "Бургас е град в Югоизточна България, на брега на Черно море. Той е важно пристанище."
+    facts = (("население", "188 242"), ("държава", "България"))
+    documents = [
+        Document("1", "1", "u1", "Бургас", text, "bg", facts=facts),
+        Document("2", "1", "u2", "Варна", text.replace("Бургас", "Варна"), "bg", facts=facts, split="validation"),
+    ]
+    made = make_conversations(documents, InstructSettings(), 0)
+    said = {tuple(m["content"] for m in c["messages"]) for c in made.train}
+    assert ("Бургас: население?", "**188 242**") in said
+    assert ("Бургас?", "Бургас е град в Югоизточна България, на брега на Черно море.") in said
+    assert not any("Варна" in question for question, _ in said)
+    assert {(q["task"], q["title"]) for q in made.questions} == {("closed_book", "Бургас"), ("grounded", "Варна")}
+    taught = {question for question, _ in said}
+    assert not taught & {q["question"] for q in made.questions}

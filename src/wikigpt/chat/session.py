@@ -278,7 +278,8 @@ class ChatSession:
         for turn in turns:
             messages += [
                 {"role": "user", "content": turn.question},
-                {"role": "assistant", "content": turn.answer.text},
+                # Passages do not come along, so a [1] would point at nothing and teach the model to write more.
+                {"role": "assistant", "content": without_citations(turn.answer.text)},
             ]
         return [*messages, {"role": "user", "content": question}]
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, w
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.instruct.articles import gather
+from wikigpt.instruct.bare import BareMaker
 from wikigpt.instruct.make import Maker
 from wikigpt.instruct.questions import Question, questions
 from wikigpt.instruct.relations import catalogue
@@ -46,11 +47,10 @@ def make_conversations(
         UserError: a language without phrasings, an unknown relation, or nothing to make conversations from.
     """
     _check(settings)
+    others: dict[str, BareMaker] = {}
+    documents = _set_aside(documents, others, settings)
     views = gather(documents, settings, catalogue(), settings.passage_bytes, progress)
     views = {lang: view for lang, view in views.items() if view.of("train")}
-    if not views:
-        wanted = " or ".join(settings.languages)
-        raise UserError(f"no training article in {wanted} was found, so there is nothing to make conversations from.")
     made = Made()
     for lang, view in views.items():
         maker = Maker(view, settings, catalogue(), seed)
@@ -69,8 +69,32 @@ def make_conversations(
             "questions": dict(sorted(Counter(_task(q) for q in asked).items())),
         }
         _check_no_leak(training, {(a.id, a.title) for a in maker.validation})
+    for lang, other in sorted(others.items()):
+        training, asked = list(other.training()), list(other.questions(settings.grounded_questions, Random(seed)))
+        made.train += training
+        made.validation += other.measuring()
+        made.questions += asked
+        made.counts[lang] = {
+            "train": dict(sorted(Counter(c["task"] for c in training).items())),
+            "questions": dict(sorted(Counter(_task(q) for q in asked).items())),
+        }
+    if not made.train:
+        raise UserError("no training article was found that conversations could be made from; give a larger wiki.")
     Random(f"{seed}/order").shuffle(made.train)
     return made
+
+
+def _set_aside(
+    documents: Iterable[Document], others: dict[str, BareMaker], settings: InstructSettings
+) -> Iterator[Document]:
+    """Pass on the documents of languages with phrasings; collect the others, `max_articles` a language."""
+    for document in documents:
+        if document.lang in LANGUAGES or not settings.other_languages:
+            yield document
+            continue
+        maker = others.setdefault(document.lang, BareMaker(document.lang))
+        if len(maker.documents) < settings.max_articles:
+            maker.documents.append(document)
 
 
 def build_conversations(

@@ -20,6 +20,9 @@ class InstructSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     languages: list[str] = Field(["zh", "en"], description="languages to make conversations in")
+    other_languages: bool = Field(
+        True, description="also make bare conversations, of names and keys, in languages without phrasings"
+    )
     max_articles: int = Field(30_000, ge=1, description="articles used per language; those with infoboxes come first")
 
     core_relations: list[str] | None = Field(
