@@ -83,6 +83,24 @@ def test_other_commands_say_what_they_miss(tmp_path):
     refused(wikigpt("tokenizer", tmp_path, "-o", tmp_path / "k"))
 
 
+def test_no_command_writes_over_a_folder_that_is_not_its_own(tmp_path):
+    thesis, corpus, dumped = tmp_path / "thesis", tmp_path / "corpus", tmp_path / "wiki.xml"
+    thesis.mkdir()
+    (thesis / "chapter1.tex").write_text("x")
+    dumped.write_bytes(dump(30))
+    assert wikigpt("corpus", dumped, "-o", corpus).returncode == 0
+    assert wikigpt("tokenizer", corpus, "-o", tmp_path / "tokenizer").returncode == 0
+    for command in (
+        ["corpus", dumped],
+        ["tokenizer", corpus],
+        ["pretrain", corpus, "--tokenizer", tmp_path / "tokenizer"],
+        ["instruct", corpus],
+        ["index", corpus],
+    ):
+        refused(wikigpt(*command, "-o", thesis), "already holds something else (chapter1.tex)")
+    assert [path.name for path in thesis.iterdir()] == ["chapter1.tex"]
+
+
 def test_usage_errors_and_help():
     assert wikigpt("build", "--nonsense").returncode == 2
     shown = wikigpt("--help")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wikigpt.artifacts import atomic_folder, fingerprint, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, write_json
 from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
 from wikigpt.errors import UserError
 from wikigpt.model.config import ModelConfig
@@ -33,6 +33,7 @@ def tokenizer(
     """
     from wikigpt.tokens import build_tokenizer
 
+    check_output_folder(output, "tokenizer.json")
     texts = (article_text(document) for document in _sampled(corpus, settings.max_articles))
     return build_tokenizer(
         texts,
@@ -88,6 +89,7 @@ def pretrain(
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
     from wikigpt.train import CausalLM, train
 
+    check_output_folder(output, "config.json")
     shards = open_shards(tokens, tokenizer_sha256=tokenizer_sha256(tokenizer))
     vocab_size = load_tokenizer(tokenizer).get_vocab_size()
     torch.manual_seed(seed)
@@ -117,6 +119,7 @@ def finetune(
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256, write_chat_tokens
     from wikigpt.train import Chat, train
 
+    check_output_folder(output, "config.json")
     model = load_model(base)
     length = settings.sequence_length or model.config.context_length
     manifest = write_chat_tokens(
@@ -215,6 +218,7 @@ def evaluate(
         progress=progress,
     )
     evaluation = {"bits_per_byte": bits_per_byte, "tasks": report}
+    check_output_folder(output, "evaluation.json")
     with atomic_folder(output) as folder:
         write_json(folder / "evaluation.json", evaluation)
         with (folder / "answers.jsonl").open("w", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from wikigpt.artifacts import atomic_folder, read_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, read_json
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, FamilyName, ModelConfig
 from wikigpt.model.transformer import Transformer
@@ -74,15 +74,14 @@ def from_hub_config(config: dict[str, Any], source: Path) -> ModelConfig:
         raise UserError(f"{source}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}.") from None
 
 
-def save_model(model: Transformer, folder: Path, *, tokenizer: Path, card: str = "", replace: bool = True) -> None:
+def save_model(model: Transformer, folder: Path, *, tokenizer: Path, card: str = "") -> None:
     """Write a complete model folder, atomically: configuration, fp32 weights, tokenizer, model card.
 
     Args:
         tokenizer: folder whose tokenizer files are copied.
         card: text of the model card `README.md`.
     """
-    if folder.exists() and not replace:
-        raise UserError(f"{folder} exists already; give another name.")
+    check_output_folder(folder, "config.json")
     loaded = load_tokenizer(tokenizer)
     end, im_end, pad = (loaded.token_to_id(token) for token in (END_OF_TEXT, IM_END, PAD))
     with atomic_folder(folder) as target:

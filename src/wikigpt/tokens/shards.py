@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from wikigpt.artifacts import atomic_folder, read_json, sha256_file, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, read_json, sha256_file, write_json
 from wikigpt.errors import UserError
 from wikigpt.tokens.chat import ChatFormat, Message
 from wikigpt.tokens.tokenizer import END_OF_TEXT, encode_texts
@@ -83,6 +83,7 @@ def _write(
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() < 65_536 else np.uint32)
+    check_output_folder(output, MANIFEST)
     with atomic_folder(output) as folder:
         writers: dict[str, _SplitWriter] = {}
         for split, ids, n_bytes, mask in documents:
