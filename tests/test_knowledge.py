@@ -480,3 +480,33 @@ def test_lists_of_values_are_cut_but_numbers_are_not() -> None:
     assert value_parts("French, German and Italian") == ["French", "German", "Italian"]
     assert value_parts("68,373,433") == ["68,373,433"]
     assert value_parts("法语、德语") == ["法语", "德语"]
+
+
+@pytest.mark.parametrize(
+    ("question", "held"),
+    [
+        ("我忘了青云航空的成立年份，能提醒我一下吗？", "2009年"),
+        ("没听说过青云航空，那是什么？", "航空公司"),
+        ("Which year was Blue Cloud Airways founded in?", "2011"),
+        ("I have never heard of Blue Cloud Airways. What is that?", "airline"),
+    ],
+)
+def test_sentences_that_state_what_is_asked_are_found_without_an_infobox(tmp_path, question, held):
+    documents = [
+        Document(
+            "1", "1", "", "青云航空", "青云航空是一家航空公司。公司于2009年创立，2012年开始飞行。总部有三千人。", "zh"
+        ),
+        Document(
+            "2",
+            "1",
+            "",
+            "Blue Cloud Airways",
+            "Blue Cloud Airways is a small airline. It was founded in 2011. It flies to nine towns.",
+            "en",
+        ),
+    ]
+    index_documents(documents, tmp_path / "index.sqlite")
+    index = Index(tmp_path / "index.sqlite")
+    lang = "zh" if "青" in question else "en"
+    quote = find_quote(index, question, index.search(question, lang=lang), lang, relations=known_relations())
+    assert quote is not None and held in quote.sentence and quote.coverage >= 0.25

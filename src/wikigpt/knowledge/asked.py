@@ -49,6 +49,8 @@ class Wordings:
 
     keys: tuple[str, ...]
     texts: tuple[str, ...]
+    statements: tuple[str, ...] = ()
+    """Those of the texts that state it, as sentences do."""
     needs: tuple[frozenset[str], ...] = ()
     excludes: frozenset[str] = frozenset()
 
@@ -98,7 +100,9 @@ def known_relations() -> Asked:
             needs = tuple(keys[lang][id] for id in relation.when.has)
             excludes = frozenset[str]().union(*(keys[lang][id] for id in relation.when.lacks))
             texts = (phrases.noun, phrases.nouns, phrases.np, *phrases.ask, *phrases.answers)
-            listed.append(Wordings(relation.keys.get(lang, ()), tuple(filter(None, texts)), needs, excludes))
+            listed.append(
+                Wordings(relation.keys.get(lang, ()), tuple(filter(None, texts)), phrases.answers, needs, excludes)
+            )
     return Asked(wordings)
 
 

@@ -64,6 +64,11 @@ _HAS: dict[str, re.Pattern[str]] = {
 }
 
 
+# "…, what is that?"
+_WHAT = re.compile(r"[是指]什么(?:东西|意思)?\W*$|\bwhat (?:is|are|was|were) (?:it|that|this|they)\b", re.I)
+_STATED = 0.4  # so much of a statement's words make a sentence one of its kind
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """The sentence that answers best; `value` is the infobox value that it holds, if one was asked for.
@@ -104,6 +109,10 @@ class _Asked:
     types: list[str]
     facts: list[Fact]
     """Those asked for, the likeliest first."""
+    statements: list[dict[str, float]]
+    """Where the article has no infobox: the words of sentences that state what is asked for, all of a kind."""
+    kind: bool
+    """Whether all that is asked for is what the subject is."""
 
 
 def find_quote(
@@ -205,7 +214,14 @@ def _asked(
         fact = Fact(hit, line, key, value, asked_for(likeness, value, types))
         if units(value) and fact.asked > _ENOUGH:
             facts.append(fact)
+    # Without an infobox there is no line to tell the sentence by; the wording of answers has to do.
+    sure = meant[0][0] if meant and meant[0][1] > _LIKELY and not lines else None
+    statements = (
+        [weigh(index, re.sub(r"\*\*.*?\*\*|\{\w+\}", " , ", text), names) for text in sure.statements] if sure else []
+    )
     return _Asked(
+        statements=[statement for statement in statements if statement],
+        kind=not lines and named and (not sure.keys if sure else bool(_WHAT.search(question))),
         named=named,
         names=names,
         subjects=[] if named else [units(subject) for subject in subjects],
@@ -243,7 +259,10 @@ def _sentence(asked: _Asked, hit: Hit, sentence: str, *, opens: bool) -> Quote:
     # A draft may speak well of what the wiki does not know, so it proves nothing unless the article is the right one.
     evidence = max(words, hinted * asked.named, fact.asked if fact else 0.0)
     score = words + hinted + (fact.asked if fact else _LACKS * min(1.0, asked.facts[0].asked) if asked.facts else 0.0)
-    if not asked.words:  # "What is X?" asks for nothing but X: the first sentence says what it is
+    stated = max((share(statement, terms) for statement in asked.statements), default=0.0)
+    if stated > _STATED and all(_HAS[kind].search(sentence) for kind in asked.types):
+        evidence, score = max(evidence, stated), score + stated
+    if not asked.words or asked.kind:  # "What is X?" asks for nothing but X: the first sentence says what it is
         evidence, score = (1.0, score + 1.0) if opens else (0.1, score)
     score += _TYPE * any(_HAS[kind].search(sentence) for kind in asked.types)
     score += _LEAD * (hit.kind == LEAD) + _FIRST * opens
