@@ -494,7 +494,7 @@ def test_lists_of_values_are_cut_but_numbers_are_not() -> None:
 def test_sentences_that_state_what_is_asked_are_found_without_an_infobox(tmp_path, question, held):
     documents = [
         Document(
-            "1", "1", "", "青云航空", "青云航空是一家航空公司。公司于2009年创立，2012年开始飞行。总部有三千人。", "zh"
+            "1", "1", "", "青云航空", "青云航空是一家航空公司。公司成立于2009年，2012年开始飞行。总部有三千人。", "zh"
         ),
         Document(
             "2",
