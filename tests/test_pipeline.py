@@ -77,6 +77,12 @@ def test_second_build_changes_nothing_and_a_setting_repeats_only_what_depends_on
     changed = wikigpt("build", "tiny", "--run", copy, "--set", "finetune.steps=5", "--until", "finetune")
     assert changed.returncode == 0, changed.stderr
     assert changed.stdout.count("unchanged") == 5 and "✓ finetune" in changed.stdout
+    forced = wikigpt(
+        "build", "tiny", "--run", copy, "--set", "finetune.steps=5", "--until", "finetune", "--force", "finetune"
+    )
+    assert forced.returncode == 0 and "✓ finetune" in forced.stdout
+    metrics = (copy / "finetune" / "metrics.jsonl").read_text()
+    assert metrics.count('"loss"') == 5
 
 
 def test_killed_build_goes_on_where_it_was_and_ends_the_same(run, tmp_path):

@@ -160,6 +160,23 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path):
     assert older.name == "step-9"
 
 
+def test_checkpoints_of_other_settings_are_neither_resumed_nor_kept(data, tmp_path):
+    shards = open_shards(data / "tokens")
+    train(fresh_model(), CausalLM(), shards, config(steps=20), tmp_path)
+    changed = config(steps=8, learning_rate=0.01, checkpoint_seconds=0.001)
+    train(fresh_model(), CausalLM(), shards, changed, tmp_path)
+    assert len(losses(tmp_path)) == 8
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-8", "step-7"]
+
+
+def test_a_complete_run_called_again_takes_no_step_and_reports_the_same(data, tmp_path):
+    shards = open_shards(data / "tokens")
+    first = train(fresh_model(), CausalLM(), shards, config(), tmp_path)
+    again = train(fresh_model(seed=9), CausalLM(), shards, config(), tmp_path)
+    assert again.state == first.state and again.held_out == first.held_out
+    assert math.isfinite(again.tokens_per_second) and again.tokens_per_second > 0
+
+
 def test_time_budget_fixes_its_end_and_decays_to_it(data, tmp_path):
     begin = time.monotonic()
     result = train(fresh_model(), CausalLM(), open_shards(data / "tokens"), config(steps=None, minutes=0.05), tmp_path)

@@ -43,6 +43,7 @@ class Stage:
     settings: Any  # what of the recipe decides its outcome
     output: str  # the file whose presence says that it is complete, relative to the run folder
     run: Callable[[Progress], Facts]
+    work: str = ""  # folder of unfinished work, from which an interrupted stage goes on
     version: int = 1  # raise it when the stage's code comes to make something else of the same input
 
 
@@ -106,6 +107,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
                 seed=seed,
                 progress=progress,
             ),
+            work="pretrain",
         ),
         Stage(
             "instruct",
@@ -130,6 +132,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
                 seed=seed,
                 progress=progress,
             ),
+            work="finetune",
         ),
         Stage(
             "knowledge",
@@ -186,6 +189,8 @@ def build(
             if entry and unchanged and stage.name not in force:
                 display.stage(stage.name, "unchanged", entry["seconds"], summary(stage.name, entry["facts"]))
             else:
+                if stage.name in force and stage.work:
+                    shutil.rmtree(run / stage.work, ignore_errors=True)
                 done[stage.name] = _run_stage(stage, prints[stage.name], display)
                 write_json(run / STAGES, done)
             if stage.name == until:

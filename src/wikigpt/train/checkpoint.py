@@ -51,8 +51,10 @@ def save_checkpoint(
         save_file({k: v.contiguous() for k, v in optimizer_state(optimizers).items()}, target / OPTIMIZER)
         checksums = {name: sha256_file(target / name) for name in (WEIGHTS, OPTIMIZER)}
         write_json(target / STATE, {"run": run, "state": asdict(state), "sha256": checksums})
-    for old in checkpoints(folder)[keep:]:
-        shutil.rmtree(old)
+    kept = [p for p in checkpoints(folder) if _run_of(p) == run][:keep]
+    for old in checkpoints(folder):
+        if old not in kept:  # surplus, or left by a run with other settings
+            shutil.rmtree(old)
     return path
 
 
@@ -79,6 +81,14 @@ def restore_newest(
         restore_optimizers(optimizers, load_file(path / OPTIMIZER))
         return TrainState(**manifest["state"]), problems
     return None, problems
+
+
+def _run_of(path: Path) -> str | None:
+    try:
+        run: str = json.loads((path / STATE).read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return run
 
 
 def _check(path: Path, run: str) -> tuple[str | None, dict[str, Any]]:

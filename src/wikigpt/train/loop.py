@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import signal
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -151,8 +152,9 @@ class _Run:
         with self._signals():
             self._loop()
         held_out = self._evaluate()
-        median = sorted(self.step_seconds)[len(self.step_seconds) // 2] if self.step_seconds else float("nan")
-        rate = self.config.batch_size * self.sequence_length / median
+        # A run that was complete already took no step now: then the average over all its time has to do.
+        seconds = statistics.median(self.step_seconds or [self.state.seconds / max(1, self.state.step)])
+        rate = self.config.batch_size * self.sequence_length / seconds
         flops = self.model.config.flops_per_token(self.sequence_length)
         return TrainResult(
             self.state,
