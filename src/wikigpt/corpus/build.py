@@ -472,12 +472,20 @@ def _about(source: Source, site: Site | None, complete: bool) -> dict[str, Any]:
     return about
 
 
+_WIKIPEDIA = ".wikipedia.org/"
+_LICENCES = {
+    _WIKIPEDIA: "CC BY-SA 4.0 (text of Wikipedia: attribute it to the Wikipedia contributors)",
+    ".sample.wikigpt.org/": "Apache-2.0 (sample wiki; the sources of its facts: src/wikigpt/sample/README.md)",
+}
+
+
 def _licence(sites: Iterable[Site]) -> str:
-    """The licence of Wikipedia's text (other sources than dumps are taken for it); of other wikis we cannot know it."""
-    others = sorted({site.base for site in sites if site.base and ".wikipedia.org/" not in site.base})
-    if others:
-        return f"see the terms of {', '.join(others)}"
-    return "CC BY-SA 4.0 (text of Wikipedia: attribute it to the Wikipedia contributors)"
+    """The licences of texts we know (other sources than dumps are taken for Wikipedia); others we cannot know."""
+    licences = set()
+    for base in {site.base for site in sites}:
+        known = next((licence for host, licence in _LICENCES.items() if host in (base or _WIKIPEDIA)), None)
+        licences.add(known or f"see the terms of {base}")
+    return "; ".join(sorted(licences))
 
 
 def _nothing_left(paths: Sequence[Path], tally: _Tally, min_chars: int) -> str:
