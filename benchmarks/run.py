@@ -1,6 +1,7 @@
 """Run every benchmark, keep its JSON in benchmarks/results/, and write the table in RESULTS.md.
 
 python benchmarks/run.py [NAME...]      # all, or only these
+python benchmarks/run.py table          # only the table, from results on disk
 """
 
 import datetime
@@ -27,11 +28,9 @@ def main() -> None:
     """Run, then rewrite the table from all results on disk."""
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or BENCHMARKS:
-        file = results / f"{name}.json"
-        subprocess.run([sys.executable, HERE / f"{name}.py", "--json", file], check=True)
-        machine = {"date": datetime.date.today().isoformat(), "machine": describe_machine()}
-        (results / f"{name}.machine.json").write_text(json.dumps(machine) + "\n", encoding="utf-8")
+    for name in () if sys.argv[1:] == ["table"] else sys.argv[1:] or BENCHMARKS:
+        subprocess.run([sys.executable, HERE / f"{name}.py", "--json", results / f"{name}.json"], check=True)
+        note_machine(results / f"{name}.machine.json")
     rows = []
     for name in BENCHMARKS:
         file = results / f"{name}.json"
@@ -45,6 +44,12 @@ def main() -> None:
             for r in json.loads(file.read_text(encoding="utf-8"))
         ]
     (HERE / "RESULTS.md").write_text(HEADER + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def note_machine(file: Path) -> None:
+    """Write down when and where a benchmark ran."""
+    machine = {"date": datetime.date.today().isoformat(), "machine": describe_machine()}
+    file.write_text(json.dumps(machine) + "\n", encoding="utf-8")
 
 
 def describe_machine() -> str:
