@@ -80,9 +80,6 @@ def session(engine: Any, index: Index | None, **more: Any) -> ChatSession:
     return ChatSession(engine, index, **more)
 
 
-# ---- what the model says, checked
-
-
 def test_a_sure_answer_with_a_true_citation_is_shown_as_it_is(index: Index) -> None:
     engine = FakeEngine(lambda _: "The capital of France is **Paris** [1].")
     answer = session(engine, index).ask("What is the capital of France?")
@@ -197,9 +194,6 @@ def test_passages_that_do_not_fit_the_context_are_left_out(index: Index) -> None
     assert answer.quoted and "Paris" in answer.text
 
 
-# ---- follow-ups
-
-
 @pytest.mark.parametrize(
     ("first", "then", "shown"),
     [
@@ -249,9 +243,6 @@ def test_pointing_words_are_replaced() -> None:
     assert with_subject("What is its capital?", "France", "en") == "What is France's capital?"
     assert with_subject("它的首都是哪里？", "法国", "zh") == "法国的首都是哪里？"
     assert with_subject("What language is spoken there?", "France", "en") == "What language is spoken in France?"
-
-
-# ---- plain answers and history
 
 
 def test_plain_answers_carry_the_history(index: Index) -> None:
@@ -321,9 +312,6 @@ def test_grounded_without_an_index_is_refused() -> None:
     with pytest.raises(UserError, match="search index"):
         session(FakeEngine(), None, grounded=True)
     assert session(FakeEngine(), None).settings.grounded is False
-
-
-# ---- saving
 
 
 def test_a_saved_conversation_goes_on_where_it_was(index: Index, tmp_path: Path) -> None:

@@ -329,7 +329,6 @@ def test_text_in_another_script_is_dropped(tmp_path: Path) -> None:
     assert build_corpus(tmp_path / "a.xml", tmp_path / "c")["drops"] == {"wrong_script": 1}
 
 
-# ---------------------------------------------------------------------------------------------------------
 # Bad input: one sentence that says what, where and what to do; nothing is left behind
 
 TRUNCATED = bz2.compress(many_pages(3000).encode(), 1)

@@ -110,9 +110,6 @@ def passages(prompt: str) -> tuple[dict[int, tuple[str, str]], str]:
     return {int(m[1]): (m[2], m[3]) for m in lines if m}, question
 
 
-# ---- the catalogue of relations
-
-
 def test_every_relation_has_enough_phrasings_in_both_languages() -> None:
     for relation in catalogue().relations:
         for lang in ("en", "zh"):
@@ -261,9 +258,6 @@ def test_the_same_key_means_different_things_in_different_articles() -> None:
     assert "celebrated" in festival.en.ask[0] and "dish" in dish.en.ask[2] and "in" in city.en.ask[0]
 
 
-# ---- small rules of language
-
-
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
@@ -332,9 +326,6 @@ def test_pick_uses_every_option_before_repeating(number: int, seed: int) -> None
     picked = Counter(pick("abcdefg", number, Random(seed)))
     assert picked.total() == number
     assert not picked or max(picked.values()) - min(picked.get(c, 0) for c in "abcdefg") <= 1
-
-
-# ---- what is made
 
 
 def test_conversations_are_well_formed(made: Made) -> None:
@@ -574,9 +565,6 @@ def test_small_talk_is_complete() -> None:
         for lang in ("en", "zh"):
             assert len(talk[lang]["users"]) >= 4 and len(talk[lang]["replies"]) >= 2, talk["name"]
             assert all(bool(re.search(r"[\u4e00-\u9fff]", reply)) == (lang == "zh") for reply in talk[lang]["replies"])
-
-
-# ---- mistakes, files
 
 
 def test_unknown_names_in_the_settings_are_explained() -> None:

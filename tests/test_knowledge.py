@@ -98,9 +98,6 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return Index(path)
 
 
-# ---- text
-
-
 def test_folding_makes_case_width_accents_and_script_equal() -> None:
     assert fold("ＰＡＲＩＳ") == fold("Paris")
     assert name_key("São Tomé") == "sao tome"
@@ -156,9 +153,6 @@ def test_without_takes_out_whole_names() -> None:
     assert "法国" not in without("法国的首都", ["法国"])
 
 
-# ---- passages
-
-
 def test_passages_keep_to_their_section_and_hold_whole_sentences() -> None:
     text = "One is here. Two is here.\n\n## Second\n" + "A sentence of some length stands here. " * 20
     pieces = list(cut(article("X", text, facts=(("key", "value"),)), 200))
@@ -176,9 +170,6 @@ def test_no_text_is_lost_in_passages(lines: list[str]) -> None:
     kept = "".join(piece.text for piece in cut(article("X", text, "zh"), 80))
     wanted = "".join(line for line in lines if not line.startswith("## "))
     assert "".join(kept.split()) == "".join(wanted.split())
-
-
-# ---- names
 
 
 @pytest.mark.parametrize(
@@ -248,9 +239,6 @@ def test_names_that_look_like_words(tmp_path: Path, question: str, titles: list[
     assert Index(tmp_path).entities(question) == titles
 
 
-# ---- search
-
-
 def test_chinese_words_are_found_in_the_text(index: Index) -> None:
     assert index.search("长江")[0].title == "中国"
     assert index.search("1153年迁都")[0].title == "北京"
@@ -292,9 +280,6 @@ def test_any_query_is_answered(index: Index, query: str) -> None:
 def test_every_article_is_found_by_its_title(index: Index) -> None:
     for document in WIKI:
         assert document.title in [hit.title for hit in index.search(document.title, lang=document.lang)]
-
-
-# ---- files
 
 
 def test_build_index_makes_a_folder_with_a_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,9 +342,6 @@ def test_settings_refuse_unknown_keys() -> None:
         KnowledgeSettings(passage_size=3)  # type: ignore[call-arg]
 
 
-# ---- which fact is asked for
-
-
 ASKED = Asked(
     {
         "en": [
@@ -385,9 +367,6 @@ def test_wordings_tell_the_relation() -> None:
     assert asked("Could you look up the capital for me?", "en") == "capital"
     assert asked("的居民有多少？", "zh") == "人口"
     assert asked("Does it have wheels?", "en") == ""
-
-
-# ---- the sentence that answers
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,6 @@ def texts(dump: bytes) -> dict[str, str]:
     }
 
 
-# --- dumps ------------------------------------------------------------------------------------------------
-
-
 def test_two_runs_write_the_same_bytes_in_seconds(paths: list[Path], tmp_path: Path) -> None:
     start = time.process_time()
     again = write_dumps(tmp_path / "made" / "on the way")
@@ -147,9 +144,6 @@ def test_names_with_two_meanings_get_a_disambiguation_page(wiki: Wiki) -> None:
     assert wiki.find("Congo", "en") is None
     for lang in LANGS:
         assert len(wiki.ambiguous[lang]) >= 2
-
-
-# --- sentences --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -153,9 +153,6 @@ SCRIPTS = {  # "the " is kept apart: it belongs into sentences, not into the inf
 Row = dict[str, Any]
 
 
-# --- small helpers ----------------------------------------------------------------------------------------
-
-
 def notes(name: str) -> Iterator[list[str]]:
     """The lines of a notes file as lists of fields."""
     for line in (NOTES / f"{name}.txt").read_text(encoding="utf-8").splitlines():
@@ -239,9 +236,6 @@ def write(name: str, rows: list[Row]) -> None:
     lines += ["\t".join(str(row.get(c, "")) for c in columns) for row in sorted(rows, key=lambda row: row["key"])]
     (FACTS / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{name}: {len(rows)} rows")
-
-
-# --- the tables -------------------------------------------------------------------------------------------
 
 
 def country_title(iso: str) -> str:

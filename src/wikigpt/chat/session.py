@@ -169,8 +169,6 @@ class ChatSession:
                 )
             self.settings.grounded = False
 
-    # ---- asking
-
     def ask(self, question: str) -> Answer:
         """Answer `question` and remember both. Raises `UserError` where the question is empty or too long."""
         pieces = self.stream(question)
@@ -208,8 +206,6 @@ class ChatSession:
             for question, completion in zip(questions, self._generate(prompts), strict=True)
         ]
 
-    # ---- the conversation
-
     @property
     def last(self) -> Answer | None:
         """The last answer."""
@@ -243,8 +239,6 @@ class ChatSession:
         self.system, self.lang = read.system, read.lang
         self.settings = read.settings.model_copy(update={"grounded": grounded})
         self.turns = list(read.turns)
-
-    # ---- plain answers
 
     def _stream_plain(self, question: str) -> Generator[str, None, Answer]:
         messages, dropped = self._history(question)
@@ -315,8 +309,6 @@ class ChatSession:
 
     def _remember(self, turn: Turn) -> None:
         self.turns.append(turn)
-
-    # ---- grounded answers
 
     def _evidence(self, question: str, earlier: Turn | None) -> Evidence:
         """Step 1: the question made to stand alone, and the passages for it."""

@@ -179,7 +179,6 @@ def _check(
         raise UserError(f"workers is {workers}; it must not be negative.")
 
 
-# ---------------------------------------------------------------------------------------------------------
 # Reading
 
 
@@ -242,7 +241,6 @@ def _put(chunk: Chunk, page: Page, url: str) -> None:
         chunk.chars += len(page.text)
 
 
-# ---------------------------------------------------------------------------------------------------------
 # Cleaning
 
 
@@ -350,7 +348,6 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-# ---------------------------------------------------------------------------------------------------------
 # Counting and writing
 
 

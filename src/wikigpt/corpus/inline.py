@@ -318,7 +318,6 @@ def _table(*groups: tuple[str, Handler]) -> dict[str, Handler]:
 
 
 INLINE: dict[str, Handler] = _table(
-    # --- what is written differently is read the same -----------------------------------------------------
     ("nowrap|nobr|nobreak|j|no wrap|small|smaller|smalldiv|big|larger|large|resize|midsize", show(1)),
     ("sc|small caps|smallcaps|sc2|sc1|allcaps|nobold|noitalic|normal|bold|strong|em|italic|b|i|u", show(1)),
     (
@@ -348,7 +347,6 @@ INLINE: dict[str, Handler] = _table(
     ("longitem", lambda call: call.first(2, 1)),  # {{longitem|style|text}}
     ("in lang|fr icon|de icon|es icon|ru icon|ja icon|it icon|en icon|zh icon", text("")),
     ("en|de|fr|ja|ru|es|la|it|ko|ar|el|pl|pt", lambda call: call[1] or GONE),
-    # --- signs -----------------------------------------------------------------------------------------------
     (
         "nbsp|space|spaces|thinsp|hairsp|nnbsp|zwsp|shy|zwj|wbr|nbs|emsp|ensp|pad|0|00|figure space|gap",
         text(" "),
@@ -377,7 +375,6 @@ INLINE: dict[str, Handler] = _table(
     ("e|exp", lambda call: f"×10<sup>{call[1]}</sup>"),
     ("10^", lambda call: f"10<sup>{call[1]}</sup>"),
     ("smallsup", lambda call: f"<sup>{call[1]}</sup>"),
-    # --- numbers, units, dates ---------------------------------------------------------------------------------
     (
         "convert|cvt|convinfobox|convert/spell|换算|度量衡换算",
         lambda call: units.convert(call.listed(), call.arguments, call.chinese),
@@ -441,7 +438,6 @@ INLINE: dict[str, Handler] = _table(
         "nuclide|simplenuclide|simplenuclide2|nuclide2|nuclide/link|su nuclide",
         lambda call: "-".join(call.listed()[:2]),
     ),
-    # --- languages ----------------------------------------------------------------------------------------------
     ("lang|langue|lang2|ling|jalang|lange", _lang),
     ("langx", _langx),
     ("lang-zh|zh|zh-cn-tw|zhongwen", _lang_zh),
@@ -461,7 +457,6 @@ INLINE: dict[str, Handler] = _table(
     ("cjk-new-char|僻字|生僻字|缺字|rare char", show(2, 1)),
     ("zh-hans|zh-hant|zh-cn|zh-tw|zh-hk|zh-sg|forceconvert|lang-zh-hans|lang-zh-hant", show(1)),
     ("noteta|noteta/lite|note ta", _note_ta),
-    # --- links -----------------------------------------------------------------------------------------------------
     (
         "le|link-en|linken|red link en|link-interwiki|link-ja|仮リンク|llink|internal link helper|ilh|enlink",
         _link_from,
@@ -499,7 +494,6 @@ INLINE: dict[str, Handler] = _table(
         "cite encyclopedia|webarchive|doi|issn|oclc",
         dropped,
     ),
-    # --- lists and quotations -----------------------------------------------------------------------------------------
     (
         "cslist|comma separated entries|hlist-comma|csv",
         lambda call: ("、" if call.chinese else ", ").join(call.listed()),

@@ -142,7 +142,6 @@ def read_wikitext(
     )
 
 
-# ---------------------------------------------------------------------------------------------------------
 # First pass: comments, extension tags, templates, links, -{…}-
 
 # Extension tags hold raw text up to their closing tag: nothing inside them is wikitext (except in poems).
@@ -420,7 +419,6 @@ def _link(parts: list[str], page: Page) -> str:
     return ""
 
 
-# ---------------------------------------------------------------------------------------------------------
 # Second pass: lines
 
 _HTML_TAG = re.compile(
@@ -559,7 +557,6 @@ def _quotes(line: str) -> str:
     return "".join(pieces[::2])
 
 
-# ---------------------------------------------------------------------------------------------------------
 # What is the same for whole pages and for single values
 
 _INVISIBLE = re.compile(r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")

@@ -90,8 +90,6 @@ class Maker:
         ]
         return core, other
 
-    # ---- everything
-
     def training(self) -> Iterator[Conversation]:
         """Yield all training conversations; none has to do with an article held out."""
         s = self.settings
@@ -118,8 +116,6 @@ class Maker:
             yield self._fact(article, fact, rng, "heldout", noisy=False)
         yield from self.open_book(Share(weight=1, maximum=most // 3), self.validation, "heldout")
         yield from self.unanswerable(Share(weight=1, maximum=most // 6), self.validation, "heldout")
-
-    # ---- from memory
 
     def core_facts(self) -> Iterator[Conversation]:
         """Each core fact in `phrasings_per_fact` different questions, the answers in turn in all their forms."""
@@ -353,8 +349,6 @@ class Maker:
         """The relations that articles of this language have, in a fixed order."""
         relations = {(f.relation.id, f.relation.variant): f.relation for _, f in [*self.core, *self.other]}
         return [relations[key] for key in sorted(relations)]
-
-    # ---- with passages
 
     def open_book(self, share: Share, articles: Sequence[Article], use: Use = "train") -> Iterator[Conversation]:
         """Facts asked over passages. In many the value is not the true one, so that only reading helps."""

@@ -153,8 +153,6 @@ class Writer:
     def chance(self, slot: str, one_in: int) -> bool:
         return draw(self.seed(slot), one_in) == 0
 
-    # --- placeholders -------------------------------------------------------------------------------------
-
     def value(self, column: str) -> str:
         """The cell behind a placeholder; KeyError if there is no such column."""
         match column:
@@ -208,8 +206,6 @@ class Writer:
             shown = f"-{{zh-hans:{shown};zh-hant:{base_name(hant)}}}-"
         return f"{the}[[{shown}]]" if first_upper(shown) == title else f"{the}[[{title}|{shown}]]"
 
-    # --- sentences ----------------------------------------------------------------------------------------
-
     def holds(self, need: str) -> bool:
         """Whether a condition of a group (`col`, `!col`, `col=value`, `col!=value`) holds."""
         if "!=" in need:
@@ -251,8 +247,6 @@ class Writer:
             note = {"en": "Figures are rounded.", "zh": "数字已取整。"}[self.lang]
             return f'<ref group="note">{note}</ref>'
         return ""
-
-    # --- the page -----------------------------------------------------------------------------------------
 
     def article(self) -> Article:
         """The whole page."""
@@ -374,9 +368,6 @@ class Writer:
             *(f"[[{CATEGORY[self.lang]}:{name}]]" for name in categories),
             f"[[{other}:{self.entry.title(other)}]]",
         ]
-
-
-# --- formats ----------------------------------------------------------------------------------------------
 
 
 def join(items: list[str], lang: str) -> str:
