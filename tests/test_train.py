@@ -169,6 +169,17 @@ def test_checkpoints_of_other_settings_are_neither_resumed_nor_kept(data, tmp_pa
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-8", "step-7"]
 
 
+def test_a_finished_run_of_another_origin_is_not_taken_for_this_one(data, tmp_path):
+    """Fine-tuning from a new base must not return what the old base became."""
+    shards = open_shards(data / "tokens")
+    old, new = fresh_model(), fresh_model(seed=9)
+    train(old, CausalLM(), shards, config(), tmp_path, origin="old base")
+    train(new, CausalLM(), shards, config(), tmp_path, origin="new base")
+    train(expected := fresh_model(seed=9), CausalLM(), shards, config(), tmp_path / "alone")
+    assert torch.equal(new.lm_head.weight, expected.lm_head.weight)
+    assert not torch.equal(new.lm_head.weight, old.lm_head.weight)
+
+
 def test_a_complete_run_called_again_takes_no_step_and_reports_the_same(data, tmp_path):
     shards = open_shards(data / "tokens")
     first = train(fresh_model(), CausalLM(), shards, config(), tmp_path)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, sha256_file, write_json
 from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
 from wikigpt.errors import UserError
 from wikigpt.model.config import ModelConfig
@@ -94,7 +94,7 @@ def pretrain(
     vocab_size = load_tokenizer(tokenizer).get_vocab_size()
     torch.manual_seed(seed)
     network = Transformer(model.model_copy(update={"vocab_size": vocab_size}))
-    result = train(network, CausalLM(), shards, settings, work, seed=seed, progress=progress)
+    result = train(network, CausalLM(), shards, settings, work, seed=seed, origin=_checksum(tokens), progress=progress)
     facts = _training_facts(result, network)
     save_model(network, output, tokenizer=tokenizer, card=_card("base model", facts))
     return facts
@@ -131,10 +131,15 @@ def finetune(
         progress=progress,
     )
     shards = open_shards(work / "tokens")
-    result = train(model, Chat(), shards, settings, work, seed=seed, progress=progress)
+    origin = fingerprint(sha256_file(base / "model.safetensors"), _checksum(work / "tokens"))
+    result = train(model, Chat(), shards, settings, work, seed=seed, origin=origin, progress=progress)
     facts = {**_training_facts(result, model), "dropped": manifest["dropped"]}
     save_model(model, output, tokenizer=base, card=_card("chat model", facts))
     return facts
+
+
+def _checksum(tokens: Path) -> str:
+    return sha256_file(tokens / "tokens.json")  # which holds the checksums of all token files
 
 
 def _conversations(folder: Path) -> Iterator[tuple[str, list[Any]]]:

@@ -26,11 +26,6 @@ _HAN_ENDING = re.compile(r"(?:呢|又如何|怎么样|如何|又是怎样)[？?�
 _WIDE = re.compile(r"最|世界|全球|哪个|哪些|哪座|哪种|谁|为什么|怎么|如何")
 
 
-def is_pointing(question: str) -> bool:
-    """Whether `question` points at something said before: it, its, there, 它, 其, 那里 ..."""
-    return pointer(question) is not None
-
-
 def pointer(question: str) -> int | None:
     """Return where in `question` the first pointing word stands; None without one."""
     patterns = (_POSSESSIVE, _THERE, _SUBJECT, _HAN_POSSESSIVE, _HAN_ITS, _HAN_SUBJECT)

@@ -54,6 +54,7 @@ def train(
     folder: Path,
     *,
     seed: int = 0,
+    origin: str = "",
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train `model` in place on the shard named "train"; the others are evaluated on.
@@ -62,6 +63,10 @@ def train(
     goes on from the newest valid checkpoint, bit for bit as if nothing had happened. On SIGTERM and
     Ctrl-C a checkpoint is written before `KeyboardInterrupt` is raised.
 
+    Args:
+        origin: what the data and the first weights are, such as their checksums. A checkpoint that other
+            settings, another seed or another origin led to is not resumed from.
+
     Raises:
         UserError: too little data, or impossible settings.
         TrainingError: the loss stays NaN or infinite.
@@ -69,7 +74,7 @@ def train(
     if "train" not in shards:
         raise UserError("there is nothing to train on: the token folder has no 'train' split.")
     with only_writer(folder):
-        return _Run(model, objective, shards, config, folder, seed, progress).run()
+        return _Run(model, objective, shards, config, folder, seed, origin, progress).run()
 
 
 class _Run:
@@ -83,6 +88,7 @@ class _Run:
         config: TrainConfig,
         folder: Path,
         seed: int,
+        origin: str,
         progress: Progress | None,
     ):
         self.config, self.folder, self.progress = config, folder, progress
@@ -102,10 +108,9 @@ class _Run:
         self.packer = objective.packer(shards["train"], self.sequence_length, seed)
         self.held_out = {name: shard for name, shard in shards.items() if name != "train"}
         self.optimizers = make_optimizers(model, config)
-        # What decides the losses; how long, how often to look and what to keep do not.
+        # What decides the losses; how often to look and what to keep do not.
         settings = config.model_dump(
             exclude={
-                "minutes",
                 "evaluate_every",
                 "evaluation_tokens",
                 "checkpoint_seconds",
@@ -114,7 +119,7 @@ class _Run:
             }
         )
         data = [(name, len(shard.tokens), shard.n_documents) for name, shard in sorted(shards.items())]
-        self.run_id = fingerprint(model.config.model_dump(), objective.name, settings, data, seed)
+        self.run_id = fingerprint(model.config.model_dump(), objective.name, settings, data, seed, origin)
         self.state = TrainState()
         self.stop_requested = False
         self.step_seconds: list[float] = []
