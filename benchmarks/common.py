@@ -36,9 +36,12 @@ def report(results: list[dict[str, Any]], file: Path | None) -> None:
 
 
 def arguments(description: str | None, **extra: Any) -> argparse.Namespace:
-    """Parse `--json FILE` and `--name DEFAULT` for each extra option."""
+    """Parse `--json FILE` and `--name DEFAULT` for each extra option; one that is False by default is a switch."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, help="write the results to this file")
     for name, default in extra.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default)
+        if default is False:
+            parser.add_argument(f"--{name}", action="store_true")
+        else:
+            parser.add_argument(f"--{name}", type=type(default), default=default)
     return parser.parse_args()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -133,37 +133,107 @@ def build(
 
 @app.command()
 def corpus(
-    inputs: Annotated[list[Path], typer.Argument(help="Wiki dumps, or folders of them.", show_default=False)],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Wiki dumps, folders of them, or - for standard input.", show_default=False)
+    ],
     output: Output,
     lang: Annotated[str | None, typer.Option(help="Language of a dump that does not say it.")] = None,
-    variant: Annotated[str, typer.Option(help="Chinese script: zh-hans, zh-hant, zh-tw, zh-hk, or none.")] = "zh-hans",
-    min_chars: Annotated[int, typer.Option(min=0, help="Drop shorter articles.")] = 60,
+    variant: Annotated[
+        str | None, typer.Option(help="Chinese script: zh-hans, zh-hant, zh-cn, zh-tw, zh-hk, or none.")
+    ] = None,
+    min_chars: Annotated[int | None, typer.Option(min=0, help="Drop shorter articles.")] = None,
     max_documents: Annotated[int | None, typer.Option(min=1, help="Stop after so many articles.")] = None,
+    keep_tables: Annotated[bool, typer.Option("--keep-tables", help="Keep tables as lines of text.")] = False,
+    keep_references: Annotated[bool, typer.Option("--keep-references", help="Keep See also, References, …")] = False,
+    keep_dropped: Annotated[bool, typer.Option("--keep-dropped", help="Write dropped articles to dropped/.")] = False,
+    near_duplicates: Annotated[
+        float | None, typer.Option(min=0.5, max=1, help="Similarity from which an article is a copy.")
+    ] = None,
+    privacy: Annotated[
+        str | None, typer.Option(help="Replace private data: placeholder or pseudonym.", show_default=False)
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Encrypt the corpus with this age key file; made if absent.", show_default=False)
+    ] = None,
+    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Leave out what cannot be read.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html: counts, reasons, samples.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core]")] = None,
+    executor: Annotated[
+        Literal["process", "ray"], typer.Option(help="Where to clean: here, or on the Ray cluster of RAY_ADDRESS.")
+    ] = "process",
+    recipe: RecipeOption = "small",
+    set_: Set = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Turn wiki dumps into clean articles.
+    """Turn wiki dumps into clean articles. A build that was interrupted goes on where it stopped.
 
-    Example: `wikigpt corpus zhwiki.xml.bz2 -o corpus`
+    Examples:
+
+        wikigpt corpus zhwiki.xml.bz2 -o corpus --report
+
+        zstdcat wiki.xml.zst | wikigpt corpus - -o corpus --lang de
+
+        wikigpt corpus intranet.xml -o corpus --privacy pseudonym --key wiki.key
+
+        wikigpt corpus enwiki.xml.bz2 -o corpus --set 'corpus.templates={"my box"="{1} ({2})"}'
     """
     from wikigpt.corpus import build_corpus
+    from wikigpt.recipe import load_recipe
 
+    given = {
+        "lang": lang,
+        "variant": variant,
+        "min_chars": min_chars,
+        "max_documents": max_documents,
+        "near_duplicates": near_duplicates,
+        "privacy": privacy,
+        "key": None if key is None else str(key),
+    }
+    switches = {
+        "keep_tables": keep_tables,
+        "keep_references": keep_references,
+        "keep_dropped": keep_dropped,
+        "skip_damaged": skip_damaged,
+    }
+    settings = load_recipe(recipe, set_).corpus.model_dump(exclude={"inputs", "report"})
+    settings |= {name: value for name, value in given.items() if value is not None}
+    settings |= {name: True for name, on in switches.items() if on}
+    if settings["variant"] == "none":
+        settings["variant"] = None
     facts = _one_stage(
         "corpus",
         quiet or as_json,
         lambda progress: build_corpus(
-            inputs,
-            output,
-            lang=lang,
-            variant=None if variant == "none" else variant,
-            min_chars=min_chars,
-            max_documents=max_documents,
-            workers=workers,
-            progress=progress,
+            inputs, output, **settings, report=report, workers=workers, executor=executor, progress=progress
         ),
     )
     _result(facts, as_json)
+
+
+@app.command()
+def download(
+    wiki: Annotated[str, typer.Argument(help="zhwiki, enwiki, simplewiki, …", show_default=False)],
+    output: Output,
+    date: Annotated[str, typer.Option(help="Date of the dump, as 20261101.")] = "latest",
+    mirror: Annotated[str | None, typer.Option(help="Address of a mirror of dumps.wikimedia.org.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Download a wiki's dump; a broken download goes on where it stopped.
+
+    Example: `wikigpt download simplewiki -o dumps`
+    """
+    from wikigpt.corpus.download import download as fetch
+
+    paths: list[Path] = []
+
+    def run(progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+        paths.append(fetch(wiki, output, date=date, mirror=mirror, progress=progress))
+        return {"file": str(paths[0]), "bytes": paths[0].stat().st_size}
+
+    _one_stage("download", quiet, run)
+    if not quiet:
+        print(f"{paths[0]}\nGo on:  wikigpt build --dump {paths[0]} --run runs/{wiki}")
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +28,22 @@ class CorpusSettings(BaseModel):
     min_chars: int = Field(60, ge=0, description="shorter articles are dropped; Chinese characters count twice")
     validation_fraction: float = Field(0.05, ge=0, lt=1, description="share of articles held out")
     max_documents: int | None = Field(None, ge=1, description="stop after so many articles")
+    keep_references: bool = Field(False, description="keep sections that only list references and links")
+    keep_tables: bool = Field(False, description="keep tables as lines of text")
+    keep_dropped: bool = Field(False, description="write articles that are left out to dropped/, with the reason")
+    near_duplicates: float | None = Field(
+        0.9, ge=0.5, le=1, description="similarity from which an article is a copy; none: only exact copies are dropped"
+    )
+    privacy: Literal["placeholder", "pseudonym"] | None = Field(
+        None, description="replace e-mail addresses and numbers of phones, cards, identities"
+    )
+    key: str | None = Field(None, description="age key file; with it the corpus is encrypted")
+    skip_damaged: bool = Field(False, description="leave out what of a damaged dump cannot be read")
+    page_seconds: float = Field(60.0, gt=0, description="a page that takes longer to clean is left out")
+    report: bool = Field(True, description="write corpus/report.html")
+    templates: dict[str, str] = Field(
+        default_factory=dict, description='what templates show: "my box" = "{1} ({2})"; see templates.toml'
+    )
 
 
 class TokenizerSettings(BaseModel):

@@ -1,75 +1,36 @@
-"""Dumps in, corpus folder out: read in one process, clean in several, write in order."""
+"""Dumps in, corpus folder out: cut into shards, clean them, merge what has become of them."""
 
-import hashlib
 import os
-import re
-import signal
-import sys
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from multiprocessing import get_context
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, write_json
-from wikigpt.corpus import extracted
-from wikigpt.corpus.document import Document, split_of
-from wikigpt.corpus.dump import Page, Site, read_dump
-from wikigpt.corpus.filters import normalise, reason_to_drop, without_boilerplate
-from wikigpt.corpus.languages import LANGUAGE_CODES, capital
+from wikigpt import __version__
+from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, only_writer, write_json
+from wikigpt.corpus.clean import PAGE_SECONDS, Privacy, Settings
+from wikigpt.corpus.dump import Damage, Site
+from wikigpt.corpus.executors import Executor, clean_all
+from wikigpt.corpus.merge import LENGTH_EDGES, Merged, Work, merge
+from wikigpt.corpus.report import write_report
+from wikigpt.corpus.shards import Shard, read_shards
 from wikigpt.corpus.source import Source, list_inputs
-from wikigpt.corpus.variants import FALLBACKS, converter
-from wikigpt.corpus.wikitext import read_wikitext
-from wikigpt.corpus.write import MANIFEST, Parts, read_groups, write_part
+from wikigpt.corpus.templates import compile_rules
+from wikigpt.corpus.variants import FALLBACKS
+from wikigpt.corpus.write import MANIFEST
 from wikigpt.errors import UserError
+
+if TYPE_CHECKING:
+    from wikigpt.encryption import Key
 
 VERSION = 1
 MIN_CHARS = 100
-CHUNK_CHARS = 1_500_000
-CHUNK_PAGES = 1_000
-POOL_BYTES = 1_000_000  # compressed input; below, starting processes costs more than it saves
+NEAR_DUPLICATES = 0.9
+POOL_BYTES = 1_000_000  # of input; below, starting processes costs more than it saves
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(slots=True)
-class Settings:
-    """What cleaning a page depends on."""
-
-    variant: str | None
-    min_chars: int
-    validation_fraction: float
-    keep_references: bool = False
-
-
-@dataclass(slots=True)
-class Chunk:
-    """Some consecutive pages of one wiki, and what was left out between them."""
-
-    site: Site
-    pages: list[tuple[Page, str]] = field(default_factory=list)  # with the URL, if the source gives it
-    drops: Counter[str] = field(default_factory=Counter)
-    redirects: list[tuple[str, str]] = field(default_factory=list)  # (title, target)
-    seen: int = 0
-    chars: int = 0
-
-
-@dataclass(slots=True)
-class Cleaned:
-    """A chunk's documents, each with the title the wiki knows it by."""
-
-    documents: list[tuple[str, Document]]
-    drops: Counter[str]
-    redirects: list[tuple[str, str]]
-    seen: int
-    lang: str
-    sections: int = 0  # sections of references and links left out
 
 
 def build_corpus(
@@ -82,80 +43,110 @@ def build_corpus(
     validation_fraction: float = 0.05,
     max_documents: int | None = None,
     keep_references: bool = False,
+    keep_tables: bool = False,
+    keep_dropped: bool = False,
+    near_duplicates: float | None = NEAR_DUPLICATES,
+    templates: Mapping[str, str] | None = None,
+    privacy: Privacy | None = None,
+    key: Path | str | None = None,
+    skip_damaged: bool = False,
+    page_seconds: float = PAGE_SECONDS,
+    report: bool = False,
+    executor: Executor = "process",
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Turn dumps into a corpus folder; return its manifest.
 
-    `inputs`: MediaWiki XML dumps, JSON lines or wikimedia/wikipedia parquet, or folders of them. `lang`
-    overrides the language the sources give. `variant` is the script Chinese wikis are converted to (None:
-    left as it is). Articles shorter than `min_chars` (CJK characters count twice) are dropped; about
-    `validation_fraction` of the articles are marked "validation". Sections that only list references and
-    links (See also, 参考文献, …) are left out unless `keep_references`. `workers`: processes that clean pages
-    (default: one per core; none for small inputs). `progress(done, total, message)` is called with bytes of
-    input. The result does not depend on `workers`, and appears at `output` only when it is complete.
+    What is finished of an interrupted build lies in `{output}.work`; the same call goes on from there. The
+    result depends neither on that nor on `executor` and `workers`, and appears at `output` only when it is
+    complete.
 
-    Raises `UserError` if an input is missing, damaged or no dump, or if no article survives.
+    Args:
+        inputs: MediaWiki XML dumps, JSON lines, wikimedia/wikipedia parquet or text files, folders of them,
+            or "-" for standard input.
+        lang: overrides the language the sources give.
+        variant: the script Chinese wikis are converted to (None: left as it is).
+        min_chars: shorter articles are dropped; CJK characters count twice.
+        validation_fraction: about this share of the articles is marked "validation".
+        max_documents: stop after so many.
+        keep_references: keep sections that only list references and links (See also, 参考文献, …).
+        keep_tables: keep tables as lines of text, cells separated by " | ".
+        keep_dropped: write documents that were left out to `dropped/`, each with the reason.
+        near_duplicates: similarity (0 to 1) from which an article counts as a copy of an earlier one;
+            None: only exact copies are dropped.
+        templates: rules for templates, by name, that are added to those of `templates.toml`.
+        privacy: replace addresses, numbers of phones, cards and identities by placeholders or pseudonyms.
+        key: file of the age key that the corpus is encrypted with and pseudonyms depend on; made if absent.
+        skip_damaged: leave out what of a damaged input cannot be read, instead of stopping there.
+        page_seconds: a page that takes longer is left out.
+        report: write `report.html`, too.
+        executor: "process", or "ray" to run on the Ray cluster that RAY_ADDRESS names.
+        workers: processes that clean pages (default: one per core; none for small inputs).
+        progress: called with bytes of input done, bytes in all (0 if not known), and a message.
+
+    Raises:
+        UserError: an input is missing, damaged or no dump, a setting does not fit, or no article is left.
     """
-    _check(variant, min_chars, validation_fraction, max_documents, workers)
+    settings = Settings(
+        lang=lang,
+        variant=variant,
+        min_chars=min_chars,
+        validation_fraction=validation_fraction,
+        keep_references=keep_references,
+        keep_tables=keep_tables,
+        keep_dropped=keep_dropped,
+        skip_damaged=skip_damaged,
+        near_duplicates=near_duplicates,
+        privacy=privacy,
+        templates=dict(templates or {}),
+        page_seconds=page_seconds,
+    )
+    _check(settings, max_documents, workers)
     output = Path(output)
     check_output_folder(output, MANIFEST)
     paths = list_inputs([Path(inputs)] if isinstance(inputs, str | Path) else [Path(item) for item in inputs], output)
+    started = time.monotonic()
+    locked = _key(key)
     sources = [Source(path) for path in paths]
-    total = sum(source.size for source in sources)
-    settings = Settings(variant, min_chars, validation_fraction, keep_references)
+    total = sum(source.size for source in sources) if all(source.size for source in sources) else 0
     if workers is None:
-        workers = 0 if total < POOL_BYTES else _cores()
-    tally = _Tally(max_documents)
-    sites: dict[Path, Site] = {}
+        workers = 0 if 0 < total < POOL_BYTES else _cores()
 
-    def read() -> int:
-        return sum(source.bytes_read for source in sources)
-
-    with atomic_folder(output) as folder:
-        chunks = (chunk for source in sources for chunk in _chunks(source, lang, sites))
-        writer = _Writer(folder)
-        cleaned = _clean_all(chunks, settings, workers)
-        try:
-            for result in cleaned:
-                for title, document in tally.admit(result):
-                    writer.add(title, document)
-                if progress:
-                    progress(min(read(), total), total, f"{tally.documents:,} articles of {tally.seen:,} pages")
-                if tally.full:
-                    break
-        finally:
-            cleaned.close()
-            writer.parts.close()
-        if not tally.documents:
-            raise UserError(_nothing_left(paths, tally, min_chars))
-        parts = writer.finish(_aliases(tally.redirects, set(writer.titles), variant))
-        manifest = {
-            "format": "wikigpt-corpus",
-            "version": VERSION,
-            "documents": tally.documents,
-            "characters": tally.characters,
-            "languages": dict(sorted(tally.languages.items())),
-            "splits": dict(sorted(tally.splits.items())),
-            "pages_seen": tally.seen,
-            "redirects": len(tally.redirects),
-            "drops": dict(sorted(tally.drops.items())),
-            "reference_sections_dropped": tally.sections,
-            "settings": {
-                "lang": lang,
-                "variant": variant,
-                "min_chars": min_chars,
-                "validation_fraction": validation_fraction,
-                "max_documents": max_documents,
-                "keep_references": keep_references,
-            },
-            "sources": [_about(source, sites.get(source.path), not tally.full) for source in sources],
-            "licence": _licence(sites.values()),
-            "parts": parts,
-        }
-        write_json(folder / MANIFEST, manifest)
+    work = Work(output.with_name(f"{output.name}.work"), locked)
+    reading = _Reading(sources, total, work, settings, progress)
+    try:
+        with only_writer(work.folder):
+            work.belongs_to(fingerprint(VERSION, __version__, asdict(settings), locked.recipient if locked else None))
+            reading.clean(executor, workers, locked.secret if locked else None, max_documents)
+            with atomic_folder(output) as finished:
+                merged = merge(
+                    work,
+                    reading.shards_needed(max_documents),
+                    finished,
+                    variant=variant,
+                    near_duplicates=near_duplicates,
+                    max_documents=max_documents,
+                    keep_dropped=keep_dropped,
+                    key=locked,
+                    progress=reading.merging,
+                )
+                if not merged.documents:
+                    raise UserError(_nothing_left(paths, merged, min_chars))
+                manifest = _manifest(sources, reading, merged, settings, max_documents, locked)
+                write_json(finished / MANIFEST, manifest)
+                if report:
+                    seconds = round(time.monotonic() - started, 1)
+                    # The samples of an encrypted corpus would lie open in the report.
+                    samples = [] if locked else merged.samples
+                    write_report(finished / "report.html", {**manifest, "seconds": seconds}, samples)
+    except UserError:
+        if not reading.articles():
+            shutil.rmtree(work.folder, ignore_errors=True)
+        raise
+    shutil.rmtree(work.folder)
     if progress:
-        progress(total, total, f"{tally.documents:,} articles of {tally.seen:,} pages")
+        progress(total, total, f"{merged.documents:,} articles of {merged.seen:,} pages")
     return manifest
 
 
@@ -164,295 +155,179 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check(
-    variant: str | None, min_chars: int, validation_fraction: float, max_documents: int | None, workers: int | None
-) -> None:
-    if variant is not None and variant not in FALLBACKS:
-        raise UserError(f"variant {variant!r} is unknown; choose one of {', '.join(FALLBACKS)}.")
-    if not 0 <= validation_fraction < 1:
-        raise UserError(f"validation_fraction is {validation_fraction}; it must be at least 0 and less than 1.")
-    if min_chars < 0:
-        raise UserError(f"min_chars is {min_chars}; it must not be negative.")
+def _check(settings: Settings, max_documents: int | None, workers: int | None) -> None:
+    if settings.variant is not None and settings.variant not in FALLBACKS:
+        raise UserError(f"variant {settings.variant!r} is unknown; choose one of {', '.join(FALLBACKS)}.")
+    if not 0 <= settings.validation_fraction < 1:
+        raise UserError(
+            f"validation_fraction is {settings.validation_fraction}; it must be at least 0 and less than 1."
+        )
+    if settings.near_duplicates is not None and not 0.5 <= settings.near_duplicates <= 1:
+        raise UserError(f"near_duplicates is {settings.near_duplicates}; it must be from 0.5 to 1, or none.")
+    if settings.privacy not in (None, "placeholder", "pseudonym"):
+        raise UserError(f"privacy {settings.privacy!r} is unknown; choose placeholder or pseudonym.")
+    if settings.min_chars < 0:
+        raise UserError(f"min_chars is {settings.min_chars}; it must not be negative.")
     if max_documents is not None and max_documents < 1:
         raise UserError(f"max_documents is {max_documents}; it must be at least 1.")
     if workers is not None and workers < 0:
         raise UserError(f"workers is {workers}; it must not be negative.")
+    compile_rules(settings.templates)
 
 
-# Reading
+def _key(path: Path | str | None) -> "Key | None":
+    if path is None:
+        return None
+    from wikigpt.encryption import load_key
+
+    return load_key(Path(path), create=True)
 
 
-def _chunks(source: Source, lang: str | None, sites: dict[Path, Site]) -> Iterator[Chunk]:
-    """Cut a source into chunks whose borders depend on the content alone."""
-    chunk: Chunk | None = None
-    for site, page, url in _pages(source, lang):
-        if chunk is None or chunk.site is not site:
-            if chunk:
-                yield chunk
-            chunk = Chunk(site)
-            sites.setdefault(source.path, site)
-        _put(chunk, page, url)
-        if chunk.chars >= CHUNK_CHARS or chunk.seen >= CHUNK_PAGES:
-            yield chunk
-            chunk = Chunk(site)
-    if chunk:
-        yield chunk
+class _Reading:
+    """The sources on their way into the work folder, and how far they are."""
 
+    def __init__(
+        self, sources: list[Source], total: int, work: Work, settings: Settings, progress: Progress | None
+    ) -> None:
+        self.sources, self.total, self.work, self.settings, self.progress = sources, total, work, settings, progress
+        self.sites: dict[int, Site] = {}
+        self.seen = [0] * len(sources)  # pages of each source
+        self.documents: list[int] = []  # of each shard, in order; -1 until it is finished
+        self.damage: list[str] = []  # what was wrong with sources that are read all the same
+        self.started = time.monotonic()
+        self.pages_here = 0  # pages cleaned by this call, not by one before it
 
-def _pages(source: Source, lang: str | None) -> Iterator[tuple[Site, Page, str]]:
-    if source.kind == "xml":
-        for site, page in read_dump(source, lang):
-            site.lang = site.lang or _lang_from_name(source.path)
-            yield site, page, ""
-        return
-    known: dict[str, Site] = {}
-    rows = extracted.read_parquet(source) if source.kind == "parquet" else extracted.read_json_lines(source)
-    for page, row_lang, url in rows:
-        code = lang or row_lang or _lang_from_name(source.path)
-        yield known.setdefault(code, Site(lang=code)), page, url
+    def clean(self, executor: Executor, workers: int, secret: bytes | None, max_documents: int | None) -> None:
+        """Clean what the work folder does not hold yet. Raises `UserError` where a source is damaged."""
+        identities: dict[int, str] = {}
+        unread: list[Damage] = []
 
+        def unfinished() -> Iterator[Shard]:
+            for number, source in enumerate(self.sources):
+                try:
+                    for shard in read_shards(number, source, self.settings.lang):
+                        if max_documents is not None and self.articles() >= max_documents:
+                            return
+                        self.sites.setdefault(number, shard.site)
+                        shard = replace(shard, number=len(self.documents))
+                        # What has been read until it was cut, and where that was, tells whether it is the same.
+                        identity = fingerprint(source.so_far(), shard.position, shard.line, len(shard.data))
+                        facts = self.work.finished(shard.number, identity)
+                        self.documents.append(-1)
+                        if facts is not None:
+                            self._done(shard, facts)
+                        else:
+                            identities[shard.number] = identity
+                            yield shard
+                except Damage as damage:
+                    if not self.settings.skip_damaged:
+                        damage.source = number
+                        unread.append(damage)
+                        return
+                    self.damage.append(f"{source.name}: {damage.problem}")
 
-_LANG_IN_NAME = re.compile(r"(?:^|[^a-z])([a-z]{2,12}(?:_[a-z_]+)?)wiki(?:$|[^a-z])|^(?:\d{8}\.)?([a-z]{2,3})(?:$|\.)")
+        results = clean_all(unfinished(), self.settings, secret, executor=executor, workers=workers)
+        try:
+            for shard, cleaned in results:
+                self.pages_here += cleaned.facts["seen"]
+                self._done(shard, self.work.write(shard.number, identities.pop(shard.number), cleaned))
+        except Damage as damage:
+            raise UserError(self._explain(damage)) from None
+        finally:
+            results.close()
+        if unread:
+            raise UserError(self._explain(unread[0]))
 
+    def articles(self) -> int:
+        """How many are finished, duplicates among them."""
+        return sum(count for count in self.documents if count > 0)
 
-def _lang_from_name(path: Path) -> str:
-    """enwiki-latest.xml -> en, 20231101.zh/train.parquet -> zh; "und" (undetermined) if the names say nothing."""
-    for name in (path.name, path.parent.name):
-        match = _LANG_IN_NAME.search(name)
-        code = (match.group(1) or match.group(2)).replace("_", "-") if match else ""
-        if code in LANGUAGE_CODES:
-            return "en" if code == "simple" else code
-    return "und"
+    def _done(self, shard: Shard, facts: dict[str, Any]) -> None:
+        self.documents[shard.number] = facts["documents"]
+        self.seen[shard.source] += facts["seen"]
+        if self.progress:
+            done = sum(source.size for source in self.sources[: shard.source]) + shard.position
+            rate = self.pages_here / (time.monotonic() - self.started)
+            message = f"{self.articles():,} articles of {sum(self.seen):,} pages, {rate:,.0f} pages/s"
+            self.progress(min(done, self.total) if self.total else done, self.total, message)
 
+    def merging(self, shards: int) -> None:
+        """Say how far the merging is."""
+        if self.progress:
+            self.progress(self.total, self.total, f"merging: {shards:,} of {len(self.documents):,} pieces")
 
-def _put(chunk: Chunk, page: Page, url: str) -> None:
-    chunk.seen += 1
-    if page.namespace != 0:
-        chunk.drops["namespace"] += 1
-    elif page.redirect is not None:
-        chunk.drops["redirect"] += 1
-        chunk.redirects.append((page.title, page.redirect.partition("#")[0]))
-    elif page.too_large:
-        chunk.drops["too_large"] += 1
-    elif page.model not in ("wikitext", "plain"):
-        chunk.drops["not_wikitext"] += 1
-    else:
-        chunk.pages.append((page, url))
-        chunk.chars += len(page.text)
+    def shards_needed(self, max_documents: int | None) -> int:
+        """How many shards, from the first on, hold so many documents: not how many were under way at the end."""
+        count = 0
+        for number, documents in enumerate(self.documents):
+            if max_documents is not None and count >= max_documents:
+                return number
+            count += documents
+        return len(self.documents)
 
-
-# Cleaning
-
-
-def clean_chunk(chunk: Chunk, settings: Settings) -> Cleaned:
-    """Clean the pages of a chunk (runs in the worker processes)."""
-    site = chunk.site
-    files, categories = site.names_of(6), site.names_of(14)
-    variant = settings.variant if site.lang == "zh" else None
-    convert = converter(variant) if variant else None
-    result = Cleaned([], chunk.drops, chunk.redirects, chunk.seen, site.lang)
-    for page, url in chunk.pages:
-        title = page.title
-        facts: tuple[tuple[str, str], ...] = ()
-        category_names: tuple[str, ...] = ()
-        langlinks: tuple[tuple[str, str], ...] = ()
-        if page.model == "plain":
-            text = extracted.tidy(page.text, title, site.lang, variant)
-            if convert:
-                text, title = convert(text), convert(title)
-        else:
-            article = read_wikitext(
-                page.text,
-                lang=site.lang,
-                variant=variant,
-                title=title,
-                file_namespaces=files,
-                category_namespaces=categories,
-            )
-            if article.redirect is not None:
-                result.drops["redirect"] += 1
-                result.redirects.append((page.title, article.redirect))
-                continue
-            if article.disambiguation:
-                result.drops["disambiguation"] += 1
-                continue
-            text, title, facts = article.text, article.title, article.facts
-            category_names, langlinks = article.categories, article.langlinks
-        text, title = normalise(text).strip(), normalise(title)
-        if not settings.keep_references:
-            text, sections = without_boilerplate(text)
-            result.sections += sections
-        reason = reason_to_drop(text, site.lang, settings.min_chars)
-        if reason:
-            result.drops[reason] += 1
-            continue
-        document = Document(
-            id=page.id,
-            revision=page.revision,
-            url=url or site.url(page.title),
-            title=title,
-            text=text,
-            lang=site.lang,
-            categories=category_names,
-            facts=facts,
-            aliases=(page.title,) if page.title != title else (),
-            langlinks=langlinks,
-            split=split_of(site.lang, page.title, langlinks, settings.validation_fraction),
+    def _explain(self, damage: Damage) -> str:
+        source = self.sources[damage.source]
+        where = f", line {damage.line}" if damage.line else ""
+        pages = self.seen[damage.source] + damage.pages
+        advice = (
+            "the dump is damaged or incomplete: fetch it again"
+            if source.kind == "xml" or source.compression
+            else "correct it"
         )
-        result.documents.append((page.title, document))
-    return result
+        saved = self.articles()
+        kept = f" ({saved:,} articles are kept in {self.work.folder})" if saved else ""
+        return (
+            f"{source.name}{where}: {damage.problem} (after {pages:,} pages); {advice}, "
+            f"or leave out what cannot be read with --skip-damaged{kept}."
+        )
 
 
-def _clean_all(chunks: Iterable[Chunk], settings: Settings, workers: int) -> Generator[Cleaned, None, None]:
-    """Clean chunks in `workers` processes (0 or 1: in this one); results come in the chunks' order."""
-    if workers <= 1:
-        for chunk in chunks:
-            yield clean_chunk(chunk, settings)
-        return
-    # "spawn" works everywhere and does not copy a parent that has threads.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
-    waiting: deque[Future[Cleaned]] = deque()
-    try:
-        for chunk in chunks:
-            with _main_hidden():
-                waiting.append(pool.submit(clean_chunk, chunk, settings))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise RuntimeError(
-            "a process that cleans pages was killed, probably because memory ran out; use fewer workers."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+# The manifest
 
 
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep processes that start here from running the caller's script again.
-
-    "spawn" imports the parent's main module in each child, so that a script without an
-    `if __name__ == "__main__"` guard, or one read from stdin, would fail. Ours need nothing from it.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-# Counting and writing
-
-
-class _Tally:
-    """What has come in so far; drops exact duplicates and stops at the wanted number."""
-
-    def __init__(self, max_documents: int | None) -> None:
-        self.max_documents = max_documents
-        self.documents = self.seen = self.characters = self.sections = 0
-        self.drops: Counter[str] = Counter()
-        self.languages: Counter[str] = Counter()
-        self.splits: Counter[str] = Counter()
-        self.redirects: dict[tuple[str, str], str] = {}
-        self._texts: set[bytes] = set()
-
-    @property
-    def full(self) -> bool:
-        return self.max_documents is not None and self.documents >= self.max_documents
-
-    def admit(self, cleaned: Cleaned) -> Iterator[tuple[str, Document]]:
-        """The documents of this chunk that go into the corpus."""
-        self.seen += cleaned.seen
-        self.drops += cleaned.drops
-        self.sections += cleaned.sections
-        for title, target in cleaned.redirects:
-            self.redirects[cleaned.lang, capital(title)] = capital(target)
-        for title, document in cleaned.documents:
-            if self.full:
-                self.drops["beyond_max_documents"] += 1
-                continue
-            digest = hashlib.blake2b(document.text.encode(), digest_size=16).digest()
-            if digest in self._texts:
-                self.drops["duplicate"] += 1
-                continue
-            self._texts.add(digest)
-            self.documents += 1
-            self.characters += len(document.text)
-            self.languages[document.lang] += 1
-            self.splits[document.split] += 1
-            yield title, document
+def _manifest(
+    sources: Sequence[Source],
+    reading: _Reading,
+    merged: Merged,
+    settings: Settings,
+    max_documents: int | None,
+    key: "Key | None",
+) -> dict[str, Any]:
+    return {
+        "format": "wikigpt-corpus",
+        "version": VERSION,
+        "documents": merged.documents,
+        "characters": merged.characters,
+        "languages": dict(sorted(merged.languages.items())),
+        "splits": dict(sorted(merged.splits.items())),
+        "pages_seen": merged.seen,
+        "redirects": merged.redirects,
+        "aliases": merged.aliases,
+        "drops": dict(sorted(merged.drops.items())),
+        "reference_sections_dropped": merged.sections,
+        "lengths": {"edges": LENGTH_EDGES, "counts": merged.lengths.tolist()},
+        "leftovers": _without_text(merged.left_overs) if key else merged.left_overs,
+        # What an encrypted corpus holds shall not lie open beside it.
+        "skipped": [] if key else merged.skipped,
+        "damage": reading.damage,
+        "privacy": dict(sorted(merged.privacy.items())),
+        "encrypted_for": key.recipient if key else None,
+        "settings": {**asdict(settings), "max_documents": max_documents},
+        "sources": [_about(source, reading.sites.get(number)) for number, source in enumerate(sources)],
+        "licence": _licence(reading.sites.values()),
+        "parts": merged.parts,
+    }
 
 
-class _Writer:
-    """Writes the documents; adds the aliases when all redirects are known."""
-
-    def __init__(self, folder: Path) -> None:
-        self.parts = Parts(folder)
-        self.titles: list[tuple[str, str]] = []  # language and wiki title of each document
-
-    def add(self, title: str, document: Document) -> None:
-        self.titles.append((document.lang, title))
-        self.parts.add(document)
-
-    def finish(self, aliases: dict[tuple[str, str], list[str]]) -> list[dict[str, Any]]:
-        """Close the last part and add the aliases; return what the manifest says of each part."""
-        self.parts.close()
-        titles = iter(self.titles)
-        about = []
-        for number, count in enumerate(self.parts.counts):
-            path = self.parts.path(number)
-            names = [aliases.get(key, []) for key in islice(titles, count)]
-            if any(names):
-                temporary = path.with_suffix(".tmp")
-                write_part(temporary, _with_aliases(read_groups(path), iter(names)))
-                temporary.replace(path)
-            about.append({"file": path.name, "documents": count, "sha256": sha256_file(path)})
-        return about
+def _without_text(left_overs: dict[str, Any]) -> dict[str, Any]:
+    return {mark: {**entry, "examples": []} for mark, entry in left_overs.items()}
 
 
-def _with_aliases(groups: Iterable[list[Document]], names: Iterator[list[str]]) -> Iterator[list[Document]]:
-    for group in groups:
-        yield [_with_alias(document, next(names)) for document in group]
-
-
-def _with_alias(document: Document, names: list[str]) -> Document:
-    unique = dict.fromkeys((*document.aliases, *names))
-    return replace(document, aliases=tuple(name for name in unique if name != document.title))
-
-
-def _aliases(
-    redirects: dict[tuple[str, str], str], titles: set[tuple[str, str]], variant: str | None
-) -> dict[tuple[str, str], list[str]]:
-    """Titles of redirects by the article they end at, through chains of redirects.
-
-    Chinese ones come in the script of the corpus, too: who looks for 法兰西 shall find what 法蘭西 leads to.
-    """
-    convert = converter(variant) if variant else None
-    aliases: dict[tuple[str, str], list[str]] = {}
-    for (lang, title), target in redirects.items():
-        for _ in range(4):
-            if (lang, target) in titles or (lang, target) not in redirects:
-                break
-            target = redirects[lang, target]
-        if (lang, target) in titles and target != title:
-            names = aliases.setdefault((lang, target), [])
-            names += [convert(title), title] if convert and lang == "zh" else [title]
-    return aliases
-
-
-def _about(source: Source, site: Site | None, complete: bool) -> dict[str, Any]:
+def _about(source: Source, site: Site | None) -> dict[str, Any]:
     about: dict[str, Any] = {
         "file": source.path.name,
-        "bytes": source.size,
-        # Where max_documents stopped the reading, the rest of a large dump is not read for its checksum.
-        "sha256": source.sha256() if complete else None,
+        "bytes": source.size or source.bytes_read,
+        "sha256": source.sha256,  # None where max_documents stopped the reading
         "kind": source.kind,
         "compression": source.compression or None,
     }
@@ -485,10 +360,10 @@ def _licence(sites: Iterable[Site]) -> str:
     return "; ".join(sorted(licences))
 
 
-def _nothing_left(paths: Sequence[Path], tally: _Tally, min_chars: int) -> str:
+def _nothing_left(paths: Sequence[Path], merged: Merged, min_chars: int) -> str:
     names = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
-    if not tally.seen:
+    if not merged.seen:
         return f"{names} holds no pages at all; give a pages-articles dump of a wiki that has articles."
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.drops.most_common())
-    hint = f"; lower min_chars (now {min_chars}) to keep short ones" if tally.drops["too_short"] else ""
-    return f"no article of {names} is left: {tally.seen:,} pages seen, dropped: {reasons}{hint}."
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in merged.drops.most_common())
+    hint = f"; lower min_chars (now {min_chars}) to keep short ones" if merged.drops["too_short"] else ""
+    return f"no article of {names} is left: {merged.seen:,} pages seen, dropped: {reasons}{hint}."

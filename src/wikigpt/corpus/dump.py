@@ -1,15 +1,23 @@
-"""MediaWiki export XML (versions 0.3 to 0.11), read as a stream: memory does not grow with the dump."""
+"""MediaWiki export XML (versions 0.3 to 0.11): what a dump's head says of its wiki, and its pages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 from xml.parsers import expat
 
 from wikigpt.corpus.languages import LANGUAGE_CODES
-from wikigpt.corpus.source import Progress, Source
 from wikigpt.errors import UserError
 
 MAX_PAGE = 10_000_000  # characters; MediaWiki itself stops at 2 MiB
+TOO_LARGE = b"<too-large/>"  # stands for the text of a page of which only the beginning was read
+
+
+class Damage(Exception):
+    """An input that cannot be read on: what is wrong, at which line, after how many pages, in which source."""
+
+    def __init__(self, problem: str, line: int | None = None, pages: int = 0, source: int = 0) -> None:
+        super().__init__(problem, line, pages, source)
+        self.problem, self.line, self.pages, self.source = problem, line, pages, source
 
 
 @dataclass(slots=True)
@@ -52,165 +60,213 @@ class Page:
     redirect: str | None = None
     text: str = ""
     too_large: bool = False
+    lang: str = ""  # where the source gives them for each page: its language and address
+    url: str = ""
 
 
-_PAGE_FIELDS = {"title", "ns", "id", "model", "text"}
-_SITE_FIELDS = {"sitename", "dbname", "base", "generator", "namespace"}
+class _Reader:
+    """What reading the head and reading pages have in common: expat, and one element's text at a time."""
 
-
-class _Handler:
-    """Receives expat's events and fills `pages`."""
-
-    def __init__(self, path: str, lang: str | None) -> None:
-        self.path = path
-        self.given_lang = lang
-        self.site = Site(lang=lang or "")
-        self.pages: list[Page] = []
-        self.page: Page | None = None
-        self.depth: list[str] = []
-        self.collected: list[str] | None = None
+    def __init__(self) -> None:
+        self.collected: list[str] = []
         self.size = 0
-        self.key = 0
         self.parser = expat.ParserCreate("utf-8")
         self.parser.buffer_text = True
         self.parser.buffer_size = 1 << 18
         self.parser.StartElementHandler = self.start
         self.parser.EndElementHandler = self.end
-        self.parser.CharacterDataHandler = self.characters
         self.parser.StartDoctypeDeclHandler = self.doctype
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        raise NotImplementedError
+
+    def end(self, name: str) -> None:
+        raise NotImplementedError
+
+    def collect(self) -> None:
+        """From here on the text counts."""
+        self.collected, self.size = [], 0
+        self.parser.CharacterDataHandler = self._characters
+
+    def _characters(self, data: str) -> None:
+        self.size += len(data)
+        if self.size <= MAX_PAGE:
+            self.collected.append(data)
+
+    def text(self) -> str:
+        """What has been collected; the next text does not count."""
+        self.parser.CharacterDataHandler = None
+        return "".join(self.collected)
 
     def doctype(self, name: str, *_: object) -> None:
         if name.lower() == "html":
-            raise UserError(f"{self.path} is a web page (HTML), not a dump; download the dump again.")
+            raise UserError("it is a web page (HTML), not a dump; download the dump again.")
         raise UserError(
-            f"{self.path}, line {self.parser.CurrentLineNumber}: a DOCTYPE, which no MediaWiki dump has; "
+            f"line {self.parser.CurrentLineNumber}: a DOCTYPE, which no MediaWiki dump has; "
             "the file is not read, because entities can be used to attack the reader."
         )
 
+    def parse(self, data: bytes | memoryview, *, final: bool = False) -> None:
+        """Feed expat. Raises `Damage`."""
+        try:
+            self.parser.Parse(data, final)
+        except expat.ExpatError as error:
+            if final and not data:
+                raise Damage("the file ends in the middle of the dump", self.parser.CurrentLineNumber) from None
+            raise Damage(f"this is not well-formed XML ({expat.ErrorString(error.code)})", error.lineno) from None
+
+
+_SITE_FIELDS = {"sitename", "dbname", "base", "generator", "namespace"}
+
+
+class _Head(_Reader):
+    """Fills `site` from a dump's head."""
+
+    def __init__(self, lang: str | None) -> None:
+        super().__init__()
+        self.site = Site(lang=lang or "")
+        self.began = False
+        self.key = 0  # of the namespace whose name is read
+
     def start(self, name: str, attributes: dict[str, str]) -> None:
         name = name.rpartition(":")[2]
-        depth = self.depth
-        depth.append(name)
-        if len(depth) == 1:
+        if not self.began:
+            self.began = True
             if name != "mediawiki":
                 raise UserError(
-                    f"{self.path} is XML, but not a MediaWiki export: it begins with <{name[:40]}> instead of "
-                    "<mediawiki>; give a pages-articles dump."
+                    f"it is XML, but not a MediaWiki export: it begins with <{name[:40]}> instead of <mediawiki>; "
+                    "give a pages-articles dump."
                 )
-            if not self.given_lang:
+            if not self.site.lang:
                 lang = attributes.get("xml:lang", "").lower()  # zh, en-US, zh-Hans
                 self.site.lang = lang if lang in LANGUAGE_CODES else lang.partition("-")[0]
             self.site.version = attributes.get("version", "")
-        elif self.page is not None:
-            if name == "redirect" and len(depth) == 3:
-                self.page.redirect = attributes.get("title", "")
-            elif name in _PAGE_FIELDS and len(depth) <= 4:
-                self.collected, self.size = [], 0
-        elif name == "page" and len(depth) == 2:
-            self.page = Page()
-            self.line = self.parser.CurrentLineNumber
         elif name in _SITE_FIELDS:
-            self.collected, self.size = [], 0
+            self.collect()
             if name == "namespace":
                 key = attributes.get("key", "")
                 self.key = int(key) if key.removeprefix("-").isdigit() else 0
 
-    def characters(self, data: str) -> None:
-        if self.collected is not None:
-            self.size += len(data)
-            if self.size <= MAX_PAGE:
-                self.collected.append(data)
-
     def end(self, name: str) -> None:
         name = name.rpartition(":")[2]
-        depth = self.depth
-        if self.collected is not None and name in (_PAGE_FIELDS if self.page else _SITE_FIELDS):
-            self._field(name, "".join(self.collected))
-            self.collected = None
-        depth.pop()
-        if name == "page" and len(depth) == 1 and self.page is not None:
-            page, self.page = self.page, None
+        if name not in _SITE_FIELDS:
+            return
+        value = self.text()
+        if name == "namespace":
+            if value:
+                self.site.namespaces[value.lower().replace("_", " ")] = self.key
+        elif name == "sitename":
+            self.site.name = value
+        else:
+            setattr(self.site, name, value)
+
+
+class _Pages(_Reader):
+    """Fills `pages`. A page has some twenty elements, so what is done for each is kept short."""
+
+    def __init__(self, site: Site, prefix: str) -> None:
+        super().__init__()
+        self.site = site
+        self.prefix = prefix
+        self.pages: list[Page] = []
+        self.page = Page()
+        self.parent = ""  # of revision and contributor, the innermost that is open
+        self.line = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        name = name.removeprefix(self.prefix)
+        if name in ("title", "ns", "id", "model", "text"):
+            self.collect()
+        elif name in ("revision", "contributor"):
+            self.parent = name
+        elif name == "redirect":
+            self.page.redirect = attributes.get("title", "")
+        elif name == "page":
+            self.page, self.parent = Page(), ""
+            self.line = self.parser.CurrentLineNumber
+        elif name == "too-large":
+            self.page.too_large = True
+
+    def end(self, name: str) -> None:
+        name = name.removeprefix(self.prefix)
+        page = self.page
+        if name == "text":
+            page.text = self.text()
+            page.too_large = page.too_large or self.size > MAX_PAGE
+        elif name == "id":
+            value = self.text().strip()
+            if not self.parent:
+                page.id = value
+            elif self.parent == "revision":
+                page.revision = value
+        elif name == "title":
+            page.title = self.text().strip()
+        elif name == "ns":
+            value = self.text().strip()
+            page.namespace = int(value) if value.removeprefix("-").isdigit() else 0
+        elif name == "model":
+            page.model = self.text().strip()
+        elif name == "contributor":
+            self.parent = "revision"
+        elif name == "page":
             if not page.title:
-                raise UserError(
-                    f"{self.path}, line {self.line}: this page has no <title>; the dump is damaged: fetch it again, "
-                    "or remove the page."
-                )
+                raise Damage("this page has no <title>", self.line)
             if page.namespace is None:
                 page.namespace = self.site.namespace_of(page.title)
             self.pages.append(page)
-        elif name == "siteinfo":
-            self._site_done()
 
-    def _field(self, name: str, value: str) -> None:
-        page = self.page
-        if page is None:
-            if name == "namespace":
-                if value:
-                    self.site.namespaces[value.lower().replace("_", " ")] = self.key
-            elif name == "sitename":
-                self.site.name = value
-            else:
-                setattr(self.site, name, value)
-        elif name == "title":
-            page.title = value.strip()
-        elif name == "ns":
-            page.namespace = int(value) if value.strip().removeprefix("-").isdigit() else 0
-        elif name == "id":
-            if len(self.depth) == 3:
-                page.id = value.strip()
-            elif self.depth[-2] == "revision":
-                page.revision = value.strip()
-        elif name == "model":
-            page.model = value.strip()
-        elif name == "text":
-            page.text = value
-            page.too_large = self.size > MAX_PAGE
 
-    def _site_done(self) -> None:
-        if self.site.lang:
-            return
-        host = urlsplit(self.site.base).hostname or ""
+def read_site(head: bytes, lang: str | None, *, whole: bool = False) -> Site:
+    """What the beginning of a dump, up to its first page, says about the wiki.
+
+    `lang` overrides the language; with `whole`, the dump ends here, without a page. Raises `Damage`, or
+    `UserError` if this is no MediaWiki export.
+    """
+    reader = _Head(lang)
+    reader.parse(head)
+    if whole:
+        reader.parse(b"", final=True)
+    site = reader.site
+    if not site.lang:
+        host = urlsplit(site.base).hostname or ""
         label = host.partition(".")[0]
         if not label or label in ("www", "commons", "meta", "species"):
-            label = self.site.dbname.partition("wik")[0].replace("_", "-")
-        self.site.lang = "en" if label == "simple" else label
+            label = site.dbname.partition("wik")[0].replace("_", "-")
+        site.lang = "en" if label == "simple" else label
+    return site
 
 
-def read_dump(
-    source: Source, lang: str | None = None, on_site: Callable[[Site], None] | None = None
-) -> Iterator[tuple[Site, Page]]:
-    """Yield the pages of a MediaWiki XML export in their order.
+_FEED = 1 << 20  # bytes; so that not all pages of a piece are held at once
 
-    Raises `UserError` for anything that is not one, saying where it stopped.
+
+def read_pages(data: bytes, site: Site, prefix: bytes = b"") -> Iterator[Page]:
+    """Yield the pages of a piece of a dump, which holds whole `<page>` elements (named with `prefix`).
+
+    Raises `Damage`, with the line within `data`, where a page cannot be read; those before it have come then.
     """
-    handler = _Handler(str(source.path), lang)
-    progress = Progress()
-    announced = False
-
-    def stopped(problem: str) -> UserError:
-        return UserError(
-            f"{source.path}, line {handler.parser.CurrentLineNumber}: {problem} (after {progress.count:,} pages); "
-            "the dump is damaged or incomplete: fetch it again."
-        )
-
-    for block in source.blocks(done=progress):
+    reader = _Pages(site, prefix.decode())
+    count = 0
+    view = memoryview(data)
+    root = prefix + b"mediawiki>"
+    reader.parse(b"<" + root)
+    for start in range(0, len(data) or 1, _FEED):
+        damage: Damage | None = None
         try:
-            handler.parser.Parse(block, False)
-        except expat.ExpatError as error:
-            yield from ((handler.site, page) for page in handler.pages)
-            progress.count += len(handler.pages)
-            raise stopped(f"this is not well-formed XML ({expat.ErrorString(error.code)})") from None
-        if handler.pages and not announced:
-            announced = True
-            if on_site:
-                on_site(handler.site)
-        for page in handler.pages:
-            yield handler.site, page
-        progress.count += len(handler.pages)
-        handler.pages.clear()
-    try:
-        handler.parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        if handler.depth:
-            raise stopped("the file ends in the middle of the dump") from None
-        raise stopped(f"this is not well-formed XML ({expat.ErrorString(error.code)})") from None
+            reader.parse(view[start : start + _FEED])
+            if start + _FEED >= len(data):
+                reader.parse(b"</" + root)
+        except Damage as problem:
+            damage = problem
+        yield from reader.pages
+        count += len(reader.pages)
+        reader.pages.clear()
+        if damage is not None:
+            raise Damage(damage.problem, damage.line, count)
+
+
+def check_end(rest: bytes, prefix: bytes = b"") -> None:
+    """Raise `Damage` unless `rest`, what follows the last page, is the end of a dump."""
+    reader = _Pages(Site(), prefix.decode())
+    reader.parse(b"<" + prefix + b"mediawiki>")
+    reader.parse(rest)
+    reader.parse(b"", final=True)

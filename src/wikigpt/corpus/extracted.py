@@ -1,94 +1,49 @@
-"""Article text that somebody else extracted: JSON lines, and parquet as in the wikimedia/wikipedia data set."""
+"""Article text that somebody else extracted: rows of JSON lines, or of parquet like wikimedia/wikipedia."""
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from wikigpt.corpus.dump import Page
+from wikigpt.corpus.dump import MAX_PAGE, Damage, Page
 from wikigpt.corpus.filters import few_empty_lines, single_spaces
 from wikigpt.corpus.marks import ANY_MARK
-from wikigpt.corpus.source import Progress, Source
 from wikigpt.corpus.variants import Rules, resolve
 from wikigpt.corpus.wikitext import decode_entities, strip_html
-from wikigpt.errors import UserError
 
 _NEEDED = "each line needs an object with at least title and text"
 
 
-def read_json_lines(source: Source) -> Iterator[tuple[Page, str, str]]:
-    """Yield page, language and URL of each line {"title", "text", "id"?, "lang"?, "url"?, "revision"?}."""
-    progress = Progress()
-    number = 0
-    rest = b""
-    for block in source.blocks("lines", progress):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        if len(rest) > 200_000_000:
-            raise UserError(f"{source.path}:{number + 1}: this line is longer than 200 MB; {_NEEDED}.")
-        for line in lines:
-            number += 1
-            if line.strip():
-                yield _json_page(line, source.path, number)
-        progress.count = number
-    if rest.strip():
-        yield _json_page(rest, source.path, number + 1)
-
-
-def _json_page(line: bytes, path: Path, number: int) -> tuple[Page, str, str]:
+def json_page(data: bytes, line: int, default_id: int) -> Page:
+    """The article on a line of JSON, {"title", "text", "id"?, "lang"?, "url"?, "revision"?}. Raises `Damage`."""
     try:
-        row = json.loads(line)
+        row = json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", None) or type(error).__name__
-        raise UserError(f"{path}:{number}: this line is not JSON ({reason}); {_NEEDED}.") from None
+        raise Damage(f"this line is not JSON ({reason}); {_NEEDED}", line) from None
     if not isinstance(row, dict) or not isinstance(row.get("title"), str) or not isinstance(row.get("text"), str):
-        raise UserError(f"{path}:{number}: this line has no title or no text; {_NEEDED}.")
-    return _page(row, str(number))
+        raise Damage(f"this line has no title or no text; {_NEEDED}", line)
+    return row_page({"id": default_id, **row})
 
 
-def _page(row: dict[str, Any], default_id: str) -> tuple[Page, str, str]:
-    def field(name: str, default: str = "") -> str:
+def row_page(row: dict[str, Any]) -> Page:
+    """The article of a row with at least title and text."""
+
+    def field(name: str) -> str:
         value = row.get(name)
-        return default if value is None else str(value)
+        return "" if value is None else str(value).encode("utf-8", "replace").decode()  # no lone surrogates
 
-    page = Page(
-        id=field("id", default_id),
-        title=row["title"].strip(),
+    text = field("text")
+    return Page(
+        id=field("id"),
+        title=field("title").strip(),
         namespace=0,
         revision=field("revision"),
-        text=row["text"],
+        text=text[:MAX_PAGE],
+        too_large=len(text) > MAX_PAGE,
         model="plain",
+        lang=field("lang"),
+        url=field("url"),
     )
-    return page, field("lang"), field("url")
-
-
-def read_parquet(source: Source) -> Iterator[tuple[Page, str, str]]:
-    """Yield page, language and URL of each row; the language comes from the URL if there is no column."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(source.path)
-        missing = {"title", "text"} - set(file.schema_arrow.names)
-        if missing:
-            raise UserError(
-                f"{source.path} has no column {' and no column '.join(sorted(missing))}; a parquet file needs title "
-                "and text, as in the wikimedia/wikipedia data set."
-            )
-        wanted = [n for n in ("id", "title", "text", "url", "lang", "revision") if n in file.schema_arrow.names]
-        number = 0
-        for batch in file.iter_batches(batch_size=500, columns=wanted):
-            for row in batch.to_pylist():
-                number += 1
-                row["title"], row["text"] = row["title"] or "", row["text"] or ""
-                page, lang, url = _page(row, str(number))
-                host = urlsplit(url).hostname or ""
-                yield page, lang or host.partition(".")[0], url
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{source.path} is damaged or no parquet file ({reason}); fetch the file again.") from None
 
 
 # Brackets that a dropped template left empty, and their ragged edges: （）, （，又名…）.

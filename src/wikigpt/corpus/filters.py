@@ -39,7 +39,7 @@ _SCRIPT_OF = {
 _LETTER = re.compile(r"[^\W\d_]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
 _ODD_SPACE = re.compile(r"[\t\u00a0\u2002-\u200a\u202f\u205f]")
-_SAMPLE = 4000  # characters looked at to judge the script
+_SAMPLE = 1000  # characters looked at to judge the script
 
 
 def weight(text: str) -> int:
@@ -87,19 +87,20 @@ _BOILERPLATE = words(
 
 def without_boilerplate(text: str) -> tuple[str, int]:
     """The text without its sections of references and links, and how many there were."""
-    if "## " not in text:
-        return text, 0
     kept: list[str] = []
-    dropping = dropped = 0  # level of the section that is being dropped
-    for line in text.split("\n"):
-        if line.startswith("##"):
-            marks, _, name = line.partition(" ")
-            if dropping == 0 or len(marks) <= dropping:
-                dropping = len(marks) if name.strip(" :：").lower() in _BOILERPLATE else 0
-                dropped += dropping > 0
+    dropping = dropped = 0  # `dropping`: level of the section that is being dropped
+    lead, *sections = ("\n" + text).split("\n##")
+    for section in sections:
+        marks, _, name = section.partition("\n")[0].partition(" ")
+        level = len(marks)
+        if level < dropping or not dropping:
+            dropping = level + 1 if name.strip(" :：").lower() in _BOILERPLATE else 0
+            dropped += dropping > 0
         if not dropping:
-            kept.append(line)
-    return few_empty_lines("\n".join(kept)).strip(), dropped
+            kept.append(section)
+    if not dropped:
+        return text, 0
+    return few_empty_lines("\n##".join([lead, *kept])).strip(), dropped
 
 
 def reason_to_drop(text: str, lang: str, min_chars: int) -> str | None:
@@ -113,6 +114,8 @@ def reason_to_drop(text: str, lang: str, min_chars: int) -> str | None:
     if letters < 0.4 * len(sample.replace(" ", "").replace("\n", "")):
         return "not_text"
     script = _SCRIPT_OF.get(lang)
+    if script == "latin" and sample.isascii():
+        return None
     if script and _count(_SCRIPTS[script], sample) < 0.3 * letters:
         return "wrong_script"
     return None

@@ -1,6 +1,7 @@
 """Infoboxes become facts: pairs of key and plain value."""
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.languages import words
@@ -10,16 +11,18 @@ if TYPE_CHECKING:
     from wikigpt.corpus.wikitext import Page
 
 INFOBOX_NAME = re.compile(
-    r"infobox|信息框|資訊框|信息盒|infotable|taxobox|speciesbox|virusbox|hybridbox|starbox|基礎情報|정보|infoskreine|infokast|"
-    r"infoboks|ficha|карточка|картка|info/|tietolaatikko|infokutija|bilgi kutusu|kotak info|hộp thông tin|"
-    r"تصندوق|صندوق|جعبه|תבנית|drugbox|chembox|geobox|chinese$|thông tin|simplebox|"
-    r"小行星$|条目$|城市$|国家$|人物$|艺人$|藝人$",
+    r"infobox|信息框|資訊框|信息盒|infotable|taxobox|speciesbox|virusbox|hybridbox|starbox|drugbox|chembox|geobox|"
+    r"基礎情報|정보|infoskreine|infokast|infoboks|infoboxs|infobokss|infocaseta|infotaula|ficha|карточка|картка|info/|"
+    r"tietolaatikko|infokutija|инфокутија|инфокутия|инфобокс|bilgi kutusu|kotak info|hộp thông tin|thông tin|"
+    r"صندوق|جعبه|خانہ معلومات|תבנית|ინფოდაფა|տեղեկաքարտ|ज्ञानसन्दूक|তথ্যছক|தகவற்சட்டம்|กล่องข้อมูล|κουτί πληροφοριών|"
+    r"πληροφορίες|capsa|chinese$|simplebox|personendaten|^persondata|^bio$|小行星$|条目$|城市$|国家$|人物$|艺人$|藝人$",
 )
 OTHER_NAME = re.compile(
     r"^cite|^citation|navbox|^reflist|^notelist|sidebar|^quote|image|gallery|^graph|^location map|^coord|^sfn|"
     r"^harv|^refn|^efn|^main|^about|^for$|^redirect|^multiple issues|^notice|^portal|^hatnote|^webarchive|chart|"
     r"^多个问题|^多個問題|^noteta|^notetag|^protect|^use |^翻译|^expand|^ambox|^tmbox|^legend|^clade|^sister|^歧义|"
-    r"^otheruses"
+    r"^otheruses|^lien web|^ouvrage|^article|^literatur|^internetquelle|^книга|^cita |^citar |^citeer|vejr|weather|"
+    r"klima|climat|климат|^clima|天気|气候|氣候|navigationsleiste"
 )
 # Keys of an infobox that say how it looks, by the words they consist of (numbers at their end left out).
 _SKIPPED_WORDS = words(
@@ -27,7 +30,13 @@ _SKIPPED_WORDS = words(
     latm lats latns lon long longd longm longs longew latitude longitude footnote footnotes style bgcolor
     background align ref refs signature audio embed embedded child module pushpin zoom format commons border
     flag seal shield emblem coat coa file screenshot cover note notes header nocat autocat link px size
-    upright above below subheader colspan dim rowclass wikidata osm locator collapsed"""
+    upright above below subheader colspan dim rowclass wikidata osm locator collapsed
+    légende charte drapeau blason carte géolocalisation taille siteweb
+    bild bildbeschreibung bildbreite lageplan wappen breitengrad längengrad karte koor bildtext karta flagga vapen
+    imagen pie mapa bandera escudo leyenda immagine didascalia panorama bandiera stemma imagem legenda brasão
+    afbeelding onderschrift kaart vlag wapen grafika zdjęcia zdjęcie herb flaga dopełniacz
+    latitud longitud latitudine longitudine изображение подпись карта флаг герб сайт ширина дата_изображения
+    画像 画像サイズ 画像説明 地図 旗 公式サイト ウェブサイト 脚注 그림 사진 웹사이트 지도 resim harita"""
 )
 _SKIPPED_ENDINGS = ("style", "link", "width", "size", "caption", "image", "color", "colour")
 _SKIPPED_CHINESE = re.compile(
@@ -48,11 +57,18 @@ def is_infobox(name: str, named: int, page: "Page") -> bool:
 
     `named` is how many named arguments the template has.
     """
+    if named < 2:
+        return False
+    known = _known(name)
+    return known if known is not None else named >= 4 and page.in_lead and page.depth == 1
+
+
+@lru_cache(maxsize=8192)
+def _known(name: str) -> bool | None:
+    """Whether a template of this name is an infobox; None if the name does not say."""
     if OTHER_NAME.search(name):
         return False
-    if INFOBOX_NAME.search(name):
-        return named >= 2
-    return named >= 4 and page.in_lead and page.depth == 1
+    return True if INFOBOX_NAME.search(name) else None
 
 
 def note_facts(arguments: dict[str, str], page: "Page") -> None:

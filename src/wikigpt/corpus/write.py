@@ -1,19 +1,25 @@
-"""The corpus folder: parquet parts and `corpus.json`."""
+"""The corpus folder: parquet parts, encrypted if there is a key, and `corpus.json`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import io
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wikigpt.artifacts import read_json
+from wikigpt.artifacts import read_json, sha256_file
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 
+if TYPE_CHECKING:
+    from wikigpt.encryption import Key
+
 MANIFEST = "corpus.json"
 COLUMNS = ("id", "revision", "url", "title", "text", "lang", "categories", "facts", "aliases", "langlinks", "split")
+DROPPED_COLUMNS = ("id", "url", "title", "lang", "reason", "text")
 PART_ROWS = 50_000
-PART_BYTES = 64_000_000  # of text, before compression
+PART_BYTES = 64_000_000  # of Arrow data, before compression
 GROUP_ROWS = 2_000
-GROUP_BYTES = 8_000_000
+KEY_VARIABLE = "WIKIGPT_KEY"  # names the key file of encrypted corpora
 
 
 def schema() -> Any:
@@ -40,80 +46,109 @@ def table(documents: Sequence[Document]) -> Any:
     return pa.table(columns, schema=schema())
 
 
-def write_part(path: Path, groups: Iterable[Sequence[Document]]) -> None:
-    """Write one part, each group of documents as a row group."""
-    import pyarrow.parquet as pq
+def table_of_dropped(rows: Sequence[tuple[str, ...]]) -> Any:
+    """Rows in the order of `DROPPED_COLUMNS` as an Arrow table."""
+    import pyarrow as pa
 
-    with pq.ParquetWriter(path, schema(), compression="zstd") as writer:
-        for group in groups:
-            writer.write_table(table(group))
+    columns = list(zip(*rows, strict=True)) or [()] * len(DROPPED_COLUMNS)
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return pa.table(arrays, names=list(DROPPED_COLUMNS))
+
+
+def to_arrow(content: Any) -> bytes:
+    """An Arrow table as the bytes of an Arrow file."""
+    import pyarrow as pa
+
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, content.schema) as writer:
+        writer.write_table(content)
+    return sink.getvalue()
+
+
+def from_arrow(data: bytes) -> Any:
+    """The Arrow table in the bytes of an Arrow file."""
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
 
 
 class Parts:
-    """Writes documents in their order into parts of limited size, holding only a row group in memory."""
+    """Writes tables in their order into parts `{name}-00000.parquet` of limited size."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.counts: list[int] = []  # documents in each part
+    def __init__(self, folder: Path, key: "Key | None", name: str = "part") -> None:
+        self.folder, self.key, self.name = folder, key, name
+        self.about: list[dict[str, Any]] = []  # what the manifest says of each part
         self._writer: Any = None
-        self._size = 0
-        self._group: list[Document] = []
-        self._group_size = 0
+        self._sink: Any = None
+        self._rows = self._size = 0
 
-    def path(self, number: int) -> Path:
-        return self.folder / f"part-{number:05d}.parquet"
+    def add(self, content: Any) -> None:
+        """Append a table's rows."""
+        while content.num_rows:
+            some = content.slice(0, min(GROUP_ROWS, PART_ROWS - self._rows))
+            self._open(content.schema)
+            self._writer.write_table(some)
+            self._rows += some.num_rows
+            self._size += some.nbytes
+            if self._rows >= PART_ROWS or self._size >= PART_BYTES:
+                self.close()
+            content = content.slice(some.num_rows)
 
-    def add(self, document: Document) -> None:
-        """Append one document."""
+    def _open(self, schema: Any) -> None:
         import pyarrow.parquet as pq
 
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path(len(self.counts)), schema(), compression="zstd")
-            self.counts.append(0)
-            self._size = 0
-        self._group.append(document)
-        self._group_size += len(document.text.encode())
-        self.counts[-1] += 1
-        full = self.counts[-1] >= PART_ROWS or self._size + self._group_size >= PART_BYTES
-        if full or len(self._group) >= GROUP_ROWS or self._group_size >= GROUP_BYTES:
-            self._flush()
-        if full:
-            self.close()
+            self.folder.mkdir(exist_ok=True)
+            self._sink = io.BytesIO() if self.key else self._path().open("wb")
+            self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+            self._rows = self._size = 0
 
-    def _flush(self) -> None:
-        if self._group:
-            self._writer.write_table(table(self._group))
-            self._size += self._group_size
-            self._group, self._group_size = [], 0
+    def _path(self) -> Path:
+        suffix = ".parquet.age" if self.key else ".parquet"
+        return self.folder / f"{self.name}-{len(self.about):05d}{suffix}"
 
     def close(self) -> None:
         """Finish the part that is being written."""
-        if self._writer is not None:
-            self._flush()
-            self._writer.close()
-            self._writer = None
+        if self._writer is None:
+            return
+        self._writer.close()
+        path = self._path()
+        if self.key:
+            path.write_bytes(self.key.encrypt(self._sink.getvalue()))
+        self._sink.close()
+        self.about.append({"file": path.name, "documents": self._rows, "sha256": sha256_file(path)})
+        self._writer = None
+        self._rows = 0
 
 
-def read_part(path: Path, columns: Sequence[str] | None = None) -> Iterator[Document]:
+def read_part(path: Path, columns: Sequence[str] | None = None, key: "Key | None" = None) -> Iterator[Document]:
     """The documents of one part; columns left out have their empty value."""
-    for group in read_groups(path, columns):
-        yield from group
-
-
-def read_groups(path: Path, columns: Sequence[str] | None = None) -> Iterator[list[Document]]:
-    """The same, a row group at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     wanted = list(COLUMNS if columns is None else columns)
+    source: Any = path
+    if path.suffix == ".age":
+        source = io.BytesIO((key or _key_from_environment(path)).decrypt(path.read_bytes()))
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(source) as file:
             for number in range(file.num_row_groups):
-                yield [_document(row) for row in file.read_row_group(number, columns=wanted).to_pylist()]
+                yield from map(_document, file.read_row_group(number, columns=wanted).to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path} is damaged ({str(error).splitlines()[0]}); delete its folder and build the corpus again."
         ) from None
+
+
+def _key_from_environment(path: Path) -> "Key":
+    from wikigpt.encryption import load_key
+
+    name = os.environ.get(KEY_VARIABLE)
+    if not name:
+        raise UserError(
+            f"{path} is encrypted; set the environment variable {KEY_VARIABLE} to the path of its key file."
+        )
+    return load_key(Path(name))
 
 
 def _document(row: dict[str, Any]) -> Document:
@@ -133,21 +168,24 @@ def _document(row: dict[str, Any]) -> Document:
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """The parquet parts in order."""
-    return sorted(Path(folder).glob("part-*.parquet"))
+    """The parts in order."""
+    return sorted(Path(folder).glob("part-*.parquet*"))
 
 
-def read_corpus(folder: Path | str, *, columns: Sequence[str] | None = None) -> Iterator[Document]:
+def read_corpus(
+    folder: Path | str, *, columns: Sequence[str] | None = None, key: "Key | None" = None
+) -> Iterator[Document]:
     """Yield the documents of a corpus folder in their order, holding only some of them in memory.
 
-    With `columns`, only these are read from the disk; the others have their empty value.
+    With `columns`, only these are read from the disk; the others have their empty value. An encrypted corpus
+    is read with `key`, or with the key file that the environment variable WIKIGPT_KEY names.
     """
     folder = Path(folder)
     corpus_manifest(folder)
     unknown = set(columns or ()) - set(COLUMNS)
     if unknown:
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}; there are {', '.join(COLUMNS)}")
-    return (document for part in parts_of(folder) for document in read_part(part, columns))
+    return (document for part in parts_of(folder) for document in read_part(part, columns, key))
 
 
 def corpus_manifest(folder: Path | str) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""Second stage: templates, links and `-{…}-`, innermost first, as MediaWiki's preprocessor matches their brackets.
+
+The text is cut at brackets once; a stack holds what is open. Every piece is looked at a bounded number of
+times, whatever is nested or left unclosed.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+from wikigpt.corpus.links import link, simple_links
+from wikigpt.corpus.templates import render
+from wikigpt.corpus.variants import CONVERTER_LANGUAGES, resolve
+
+if TYPE_CHECKING:
+    from wikigpt.corpus.wikitext import Page
+
+# MediaWiki stops expanding templates at 40 levels. Marks of constructs deeper than this are left out.
+MAX_DEPTH = 100
+
+_BRACKETS = re.compile(r"(\{\{+|\}\}+|\[\[+|\]\]+)")
+_BRACKETS_AND_VARIANTS = re.compile(r"(\{\{+|\}+-|\}\}+|\[\[+|\]\]+|-\{(?!\{))")
+# Opening marks, and the closing mark without which they mean nothing.
+_PAIRS = (
+    (re.compile(r"\{\{+"), "}}"),
+    (re.compile(r"\[\[(?!\w+://)"), "]]"),
+    (re.compile(r"-\{(?!\{)"), "}-"),
+)
+Argument = tuple[str | None, str]  # name and value; the name is None without an equals sign
+
+
+def fill_in(text: str, page: "Page") -> str:
+    """Replace each template, link and `-{…}-` by what it shows. Marks that never close are left out."""
+    converts = page.lang.partition("-")[0] in CONVERTER_LANGUAGES
+    for opening, closing in _PAIRS[: 3 if converts else 2]:
+        last = text.rfind(closing) + 1
+        if opening.search(text, last):
+            text = text[:last] + opening.sub("", text[last:])
+    pieces = (_BRACKETS_AND_VARIANTS if converts else _BRACKETS).split(simple_links(text))
+    return pieces[0] if len(pieces) == 1 else _Reader(page).read(pieces)
+
+
+class _Frame:
+    """An opened construct and what has been read of it: wikitext and what nested constructs show, in turns."""
+
+    __slots__ = ("count", "kind", "pieces", "piped")
+
+    def __init__(self, kind: str, count: int) -> None:
+        self.kind = kind  # "" for the page itself, else "{", "[" or "-"
+        self.count = count  # braces in a row, for "{"
+        self.pieces = [""]
+        self.piped = False  # for "[": whether there was a pipe in its wikitext
+
+    def add(self, shown: str) -> None:
+        """Add what a nested construct shows: pipes and equals signs in it are text."""
+        self.pieces += (shown, "")
+
+    def arguments(self) -> list[Argument]:
+        """The content of a template: the parts between pipes, each split at its first equals sign."""
+        if len(self.pieces) == 1:
+            return _arguments(self.pieces[0])
+        parts: list[Argument] = []
+        name: str | None = None
+        value: list[str] = []
+        for number, piece in enumerate(self.pieces):
+            if number % 2:
+                value.append(piece)
+                continue
+            for index, segment in enumerate(piece.split("|")):
+                if index:
+                    parts.append((name, "".join(value)))
+                    name, value = None, []
+                if name is None and parts and "=" in segment:
+                    before, equals, after = _split_at_equals(segment)
+                    if equals:
+                        name = "".join(value) + before
+                        value, segment = [], after
+                value.append(segment)
+        parts.append((name, "".join(value)))
+        return parts
+
+    def parts(self) -> list[str]:
+        """The content of a link or of `-{…}-`: the parts between pipes."""
+        if len(self.pieces) == 1:
+            return self.pieces[0].split("|")
+        parts: list[list[str]] = [[]]
+        for number, piece in enumerate(self.pieces):
+            first, *others = (piece,) if number % 2 else piece.split("|")
+            parts[-1].append(first)
+            parts += ([other] for other in others)
+        return ["".join(part) for part in parts]
+
+
+def _arguments(content: str) -> list[Argument]:
+    """The same for a template with nothing nested in it."""
+    title, *parts = content.split("|")
+    arguments: list[Argument] = [(None, title)]
+    for part in parts:
+        name, equals, value = _split_at_equals(part) if "\n==" in part else part.partition("=")
+        arguments.append((name, value) if equals else (None, part))
+    return arguments
+
+
+_HEADING_LINE = re.compile(r"(?<=\n)==[^\n]*")
+
+
+def _split_at_equals(part: str) -> tuple[str, str, str]:
+    """`part` before and after its first equals sign; those of headings do not count."""
+    if "\n==" not in part:
+        return part.partition("=")
+    equals = _HEADING_LINE.sub(lambda match: " " * len(match.group()), part).find("=")
+    return (part, "", "") if equals < 0 else (part[:equals], "=", part[equals + 1 :])
+
+
+class _Reader:
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.stack = [_Frame("", 0)]
+        self.overflow = 0  # how many constructs are open beyond MAX_DEPTH
+        self.braces = 0  # how many frames of kind "{" are open
+
+    def read(self, pieces: list[str]) -> str:
+        """Put together `pieces`: wikitext and brackets in turns."""
+        stack, page = self.stack, self.page
+        top = stack[0]
+        number, last = 0, len(pieces) - 1
+        while True:
+            text = pieces[number]
+            top.pieces[-1] = text  # what was there is the empty string that `add` leaves
+            if top.kind == "[":
+                top.piped = top.piped or "|" in text
+            elif page.in_lead and len(stack) == 1 and len(text.strip()) > 2:
+                page.in_lead = False
+            if number == last:
+                break
+            token = pieces[number + 1]
+            number += 2
+            mark = token[0]
+            if mark in "[{" or token == "-{":
+                if token == "{{" and number < last and pieces[number + 1] == "}}" and len(stack) <= MAX_DEPTH:
+                    top.add(self._template(_arguments(pieces[number])))  # nothing nested: most templates
+                    number += 2
+                    continue
+                self._open(mark, len(token))
+            else:
+                self._close(mark, token)
+            top = stack[-1]
+        self._give_up(0)
+        return "".join(stack[0].pieces)
+
+    def _open(self, mark: str, count: int) -> None:
+        stack = self.stack
+        top = stack[-1]
+        if len(stack) > MAX_DEPTH:
+            self.overflow += count // 2
+            top.add("")
+        elif mark == "[" and top.kind == "[" and not top.piped:  # [[a [[b]]: only the second is a link
+            stack[-2].add("".join(top.pieces) + "[" * (count % 2))
+            top.pieces = [""]
+        else:
+            if mark == "[" and count % 2:  # [[[a]]] is a link in brackets
+                top.add("[")
+            stack.append(_Frame(mark, count))
+            self.braces += mark == "{"
+
+    def _close(self, mark: str, token: str) -> None:
+        if self.overflow:
+            pairs = min(self.overflow, max(1, len(token) // 2))
+            self.overflow -= pairs
+            self.stack[-1].add("")
+            token = token[2 * pairs :]
+        if mark == "]" and token:
+            self._close_links(len(token))
+        elif token:
+            self._close_braces(len(token.rstrip("-")), token[-1] == "-")
+
+    def _give_up(self, level: int) -> None:
+        """Take what was opened above `level` of the stack as text: it never closed.
+
+        Each construct's text ends where the next one opens, so joining them in order is joining them once.
+        """
+        given_up = self.stack[level + 1 :]
+        self.braces -= sum(frame.kind == "{" for frame in given_up)
+        del self.stack[level + 1 :]
+        self.stack[-1].add("".join(piece for frame in given_up for piece in frame.pieces))
+
+    def _close_links(self, available: int) -> None:
+        stack = self.stack
+        while available >= 2 and stack[-1].kind == "[":
+            if available == 3 and any("[" in piece for piece in stack[-1].pieces):  # [[a|[b]]], [[a|[http://b c]]]
+                stack[-1].pieces[-1] += "]"
+                available = 2
+            shown = link(stack.pop().parts(), self.page)
+            stack[-1].add(shown)
+            available -= 2
+        if available == 1 or not stack[-1].kind:
+            stack[-1].add("]" * available)
+
+    def _close_braces(self, available: int, dash: bool) -> None:
+        """Close templates with `available` braces in a row, and `-{…}-` if a dash follows the last of them."""
+        stack = self.stack
+        while available >= 2 and self.braces and not (dash and stack[-1].kind == "-"):
+            if stack[-1].kind != "{":
+                self._give_up(next(i for i in reversed(range(len(stack))) if stack[i].kind == "{"))
+            available -= self._close_template(available)
+        if dash and available and stack[-1].kind == "-":
+            shown = resolve(stack.pop().parts(), self.page.rules)
+            stack[-1].add("}" * (available - 1) + shown)
+        elif available or dash:
+            stack[-1].add(("}" * available if not stack[-1].kind or available == 1 else "") + "-" * dash)
+
+    def _close_template(self, available: int) -> int:
+        """Close the template or parameter on top of the stack; return how many braces that took."""
+        stack = self.stack
+        frame = stack.pop()
+        self.braces -= 1
+        width = 3 if frame.count >= 3 and available >= 3 else 2
+        arguments = frame.arguments()
+        if width == 3:  # {{{1|default}}}: on a page itself, the default
+            name, value = arguments[1] if len(arguments) > 1 else (None, "")
+            shown = value if name is None else f"{name}={value}"
+        else:
+            shown = self._template(arguments)
+        left = frame.count - width
+        if left >= 2:
+            stack.append(_Frame("{", left))
+            self.braces += 1
+        stack[-1].add(shown if left >= 2 else "{" * left + shown)
+        return width
+
+    def _template(self, arguments: list[Argument]) -> str:
+        self.page.check_time()
+        self.page.depth = len(self.stack)
+        return render(arguments, self.page)

@@ -1,0 +1,352 @@
+"""One shard in, its clean documents out: a pure function that runs in this process, another, or on a cluster."""
+
+import gc
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Literal
+
+from wikigpt.corpus import extracted
+from wikigpt.corpus.document import Document, split_of
+from wikigpt.corpus.dump import Damage, Page, Site
+from wikigpt.corpus.filters import normalise, reason_to_drop, without_boilerplate
+from wikigpt.corpus.languages import DISAMBIGUATION_TITLE, capital
+from wikigpt.corpus.shards import Shard, language_of, pages_of, single_pages
+from wikigpt.corpus.variants import converter
+from wikigpt.corpus.wikitext import Article, Options, TooSlow, read_wikitext
+from wikigpt.corpus.write import from_arrow, table, table_of_dropped, to_arrow
+
+# What would be markup if it stood in a text; the report lists where it does.
+# By a character that most texts do not hold at all, for speed.
+LEFT_OVERS = {"{": ("{{", "{|", "-{"), "}": ("}}", "|}"), "[": ("[[",), "]": ("]]",), "<": ("<ref",), "|": ("thumb|",)}
+EXAMPLES = 3  # of each kind of left-over markup, per shard
+SAMPLES = 8  # articles shown before and after cleaning
+SAMPLE_CHARS = 2_500
+PAGE_SECONDS = 60.0
+
+Privacy = Literal["placeholder", "pseudonym"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What cleaning a page depends on; `build_corpus` explains each."""
+
+    lang: str | None = None
+    variant: str | None = "zh-hans"
+    min_chars: int = 100
+    validation_fraction: float = 0.05
+    keep_references: bool = False
+    keep_tables: bool = False
+    keep_dropped: bool = False
+    skip_damaged: bool = False
+    near_duplicates: float | None = None
+    privacy: Privacy | None = None
+    templates: Mapping[str, str] = field(default_factory=dict)
+    page_seconds: float = PAGE_SECONDS
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """A finished shard: Arrow files as bytes, and the counts that go into the manifest."""
+
+    documents: bytes  # the corpus's columns, `page` (the title in the wiki), `checksum` and `sketch`
+    dropped: bytes  # documents that were left out, if they are to be kept aside
+    facts: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Result:
+    """What has come of a shard's pages so far."""
+
+    documents: list[Document] = field(default_factory=list)
+    pages: list[str] = field(default_factory=list)  # the title that the wiki knows each document by
+    dropped: list[tuple[str, ...]] = field(default_factory=list)
+    seen: int = 0
+    sections: int = 0  # sections of references and links left out
+    drops: Counter[str] = field(default_factory=Counter)
+    privacy: Counter[str] = field(default_factory=Counter)
+    redirects: list[tuple[str, str, str]] = field(default_factory=list)  # language, title, target
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    left_overs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: list[dict[str, str]] = field(default_factory=list)
+
+
+class _Drop(Exception):
+    """This page gives no document."""
+
+    def __init__(self, reason: str, text: str = "", detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.text, self.detail = reason, text, detail
+
+
+def clean_shard(shard: Shard, settings: Settings, secret: bytes | None = None) -> Cleaned:
+    """Clean the pages of a shard. `secret` keys the pseudonyms of private data.
+
+    A page that fails or takes too long is left out, counted and named. Raises `Damage` where the shard cannot
+    be read, unless `settings.skip_damaged`.
+    """
+    cleaner = _Cleaner(shard.site, settings, secret)
+    try:
+        with _no_collection():
+            for page in pages_of(shard):
+                cleaner.add(page)
+    except Damage as damage:
+        if not settings.skip_damaged:
+            line = damage.line + shard.line - 1 if damage.line and shard.line else None
+            raise Damage(damage.problem, line, damage.pages, shard.source) from None
+        return _salvaged(shard, settings, secret, damage)
+    return cleaner.finish()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for reference cycles, of which there are none: that would take 10 % of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _salvaged(shard: Shard, settings: Settings, secret: bytes | None, damage: Damage) -> Cleaned:
+    """The same page by page, without those that cannot be read."""
+    cleaner = _Cleaner(shard.site, settings, secret)
+    damaged = 0
+    for single in single_pages(shard):
+        try:
+            for page in pages_of(single):
+                cleaner.add(page)
+        except Damage as problem:
+            damaged += 1
+            where = f"line {single.line}" if single.line else "a page"
+            cleaner.skip("damaged", where, problem.problem)
+    if not damaged:  # what is damaged is not a page, but the end of the file
+        cleaner.result.skipped.append({"title": "", "reason": f"damaged: {damage.problem}"})
+    return cleaner.finish()
+
+
+def skipped_page(shard: Shard, reason: str, settings: Settings) -> Cleaned:
+    """What is to be said of a shard of one page that must not be cleaned again."""
+    cleaner = _Cleaner(shard.site, settings, None)
+    try:
+        title = next((page.title for page in pages_of(shard)), "")
+    except Damage:
+        title = ""
+    cleaner.skip("failed", title, reason)
+    return cleaner.finish()
+
+
+def join(first: Cleaned, second: Cleaned) -> Cleaned:
+    """Two pieces of a shard as one."""
+    import pyarrow as pa
+
+    facts = dict(first.facts)
+    for name, value in second.facts.items():
+        if isinstance(value, dict) and name != "left_overs":
+            facts[name] = dict(Counter(facts[name]) + Counter(value))
+        elif name == "left_overs":
+            facts[name] = merge_left_overs(facts[name], value)
+        else:
+            facts[name] = facts[name] + value
+    documents = pa.concat_tables([from_arrow(first.documents), from_arrow(second.documents)])
+    dropped = first.dropped or second.dropped
+    if first.dropped and second.dropped:
+        dropped = to_arrow(pa.concat_tables([from_arrow(first.dropped), from_arrow(second.dropped)]))
+    return Cleaned(to_arrow(documents), dropped, facts)
+
+
+def merge_left_overs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Counts of left-over markup added up, with the first examples of each kind."""
+    merged = {}
+    for mark in dict.fromkeys((*first, *second)):
+        a, b = (side.get(mark, {"documents": 0, "examples": []}) for side in (first, second))
+        examples = (a["examples"] + b["examples"])[:EXAMPLES]
+        merged[mark] = {"documents": a["documents"] + b["documents"], "examples": examples}
+    return merged
+
+
+class _Cleaner:
+    """Turns pages into documents and keeps the counts."""
+
+    def __init__(self, site: Site, settings: Settings, secret: bytes | None) -> None:
+        self.site, self.settings = site, settings
+        self.files, self.categories = site.names_of(6), site.names_of(14)
+        self.options = Options(
+            keep_tables=settings.keep_tables, max_seconds=settings.page_seconds, rules=settings.templates
+        )
+        self.redact = None
+        if settings.privacy:
+            from wikigpt.corpus.privacy import Redactor
+
+            self.redact = Redactor(settings.privacy, secret)
+        self.result = _Result()
+
+    def add(self, page: Page) -> None:
+        """Take one page of the source in."""
+        result = self.result
+        result.seen += 1
+        lang = language_of(page, self.site, self.settings.lang) if page.model == "plain" else self.site.lang
+        try:
+            document = self._document(page, lang)
+        except _Drop as drop:
+            result.drops[drop.reason] += 1
+            if drop.detail:
+                result.skipped.append({"title": page.title, "reason": drop.detail})
+            if self.settings.keep_dropped and drop.reason not in ("namespace", "redirect"):
+                text = self._redacted(drop.text) if drop.text else ""
+                result.dropped.append((page.id, self.site.url(page.title), page.title, lang, drop.reason, text))
+            return
+        result.documents.append(document)
+        result.pages.append(page.title)
+        self._look(page, document)
+
+    def skip(self, reason: str, title: str, detail: str) -> None:
+        """Count a page that could not be read at all."""
+        self.result.seen += 1
+        self.result.drops[reason] += 1
+        self.result.skipped.append({"title": title, "reason": f"{reason}: {detail}"})
+
+    def _document(self, page: Page, lang: str) -> Document:
+        """Raises `_Drop`."""
+        if page.namespace != 0:
+            raise _Drop("namespace")
+        if page.redirect is not None:
+            self._lead(lang, page.title, page.redirect.partition("#")[0])
+            raise _Drop("redirect")
+        if page.too_large:
+            raise _Drop("too_large", detail="larger than 10 million characters")
+        if page.model not in ("wikitext", "plain"):
+            raise _Drop("not_wikitext", page.text)
+        article = self._article(page, lang)
+        if article.redirect is not None:
+            self._lead(lang, page.title, article.redirect)
+            raise _Drop("redirect")
+        if article.disambiguation:
+            for name, target in _homonyms(page):
+                self._lead(lang, name, target)
+            raise _Drop("disambiguation", article.text)
+        text = article.text
+        if not self.settings.keep_references:
+            text, sections = without_boilerplate(text)
+            self.result.sections += sections
+        reason = reason_to_drop(text, lang, self.settings.min_chars)
+        if reason:
+            raise _Drop(reason, text)
+        title = self._redacted(article.title)
+        return Document(
+            id=page.id,
+            revision=page.revision,
+            url=(page.url or self.site.url(page.title)) if title == article.title else "",
+            title=title,
+            text=self._redacted(text),
+            lang=lang,
+            categories=tuple(map(self._redacted, article.categories)),
+            facts=tuple((key, self._redacted(value)) for key, value in article.facts),
+            aliases=(page.title,) if page.title != article.title == title else (),
+            langlinks=article.langlinks,
+            split=split_of(lang, page.title, article.langlinks, self.settings.validation_fraction),
+        )
+
+    def _article(self, page: Page, lang: str) -> Article:
+        """The page's text. A page that cannot be read never stops the dump: raises `_Drop`, whatever happens."""
+        variant = self.settings.variant if lang == "zh" else None
+        try:
+            if page.model == "plain":
+                convert = (converter(variant) if variant else None) or str
+                text = extracted.tidy(page.text, page.title, lang, variant)
+                return Article(normalise(convert(text)).strip(), normalise(convert(page.title)))
+            return read_wikitext(
+                page.text,
+                lang=lang,
+                variant=variant,
+                title=page.title,
+                file_namespaces=self.files,
+                category_namespaces=self.categories,
+                options=self.options,
+            )
+        except TooSlow:
+            detail = f"took longer than {self.settings.page_seconds:g} seconds"
+            raise _Drop("too_slow", page.text, detail) from None
+        except Exception as error:
+            raise _Drop("failed", page.text, f"failed: {type(error).__name__}: {error}") from error
+
+    def _lead(self, lang: str, name: str, target: str) -> None:
+        """Note that a name leads to an article, unless the name is private."""
+        if self._redacted(name) == name:
+            self.result.redirects.append((lang, capital(name), capital(target)))
+
+    def _redacted(self, text: str) -> str:
+        if self.redact is None:
+            return text
+        text, counts = self.redact(text)
+        self.result.privacy.update(counts)
+        return text
+
+    def _look(self, page: Page, document: Document) -> None:
+        """Note what the report shows: left-over markup, and a fair sample of articles before and after."""
+        text = document.text
+        for mark in (mark for character, marks in LEFT_OVERS.items() if character in text for mark in marks):
+            at = text.find(mark)
+            if at >= 0:
+                example = {"title": document.title, "context": text[max(0, at - 60) : at + 60]}
+                one = {mark: {"documents": 1, "examples": [example]}}
+                self.result.left_overs = merge_left_overs(self.result.left_overs, one)
+        rank = blake2b(page.title.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        samples = self.result.samples
+        if len(samples) < SAMPLES or rank < samples[-1]["rank"]:
+            before = page.text[:SAMPLE_CHARS]
+            if self.redact is not None:
+                before, _ = self.redact(before)
+            after = text[:SAMPLE_CHARS]
+            samples.append(
+                {"rank": rank, "title": document.title, "url": document.url, "before": before, "after": after}
+            )
+            samples.sort(key=lambda sample: sample["rank"])
+            del samples[SAMPLES:]
+
+    def finish(self) -> Cleaned:
+        """Everything as bytes and plain values."""
+        import pyarrow as pa
+
+        from wikigpt.corpus.dedup import checksum, sketches
+
+        result = self.result
+        texts = [document.text.encode() for document in result.documents]
+        titles = (document.title.encode() for document in result.documents)
+        # With the title, so that stubs which differ only in what they are about are told apart; and its
+        # first character shall lie in as many windows of 32 bytes as any other.
+        whole = (b"%31s%s\n%s" % (b"", title, text) for title, text in zip(titles, texts, strict=True))
+        sketched = sketches(whole) if self.settings.near_duplicates else [None] * len(texts)
+        documents = table(result.documents)
+        documents = documents.append_column("page", pa.array(result.pages, pa.string()))
+        documents = documents.append_column("checksum", pa.array(map(checksum, texts), pa.uint64()))
+        documents = documents.append_column("sketch", pa.array(sketched, pa.binary()))
+        facts = {
+            "documents": len(texts),
+            "seen": result.seen,
+            "sections": result.sections,
+            "drops": dict(result.drops),
+            "privacy": dict(result.privacy),
+            "redirects": [list(pair) for pair in result.redirects],
+            "skipped": result.skipped,
+            "left_overs": result.left_overs,
+            "samples": result.samples,
+        }
+        dropped = to_arrow(table_of_dropped(result.dropped)) if result.dropped else b""
+        return Cleaned(to_arrow(documents), dropped, json.loads(json.dumps(facts)))
+
+
+_LISTED_LINK = re.compile(r"^[*#:]+[^\[\n]*\[\[([^\[\]|#\n]+)", re.MULTILINE)
+
+
+def _homonyms(page: Page) -> Iterator[tuple[str, str]]:
+    """What a disambiguation page leads to: its name and each listed title that holds the name."""
+    name = DISAMBIGUATION_TITLE.sub("", capital(page.title))
+    for match in _LISTED_LINK.finditer(page.text):
+        target = capital(match.group(1))
+        if name.casefold() in target.casefold() and target != name:
+            yield name, target

@@ -1,0 +1,186 @@
+"""Where shards are cleaned: in this process, in several, or on a Ray cluster. The results are the same."""
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from types import ModuleType
+from typing import Any, Literal
+
+from wikigpt.corpus.clean import Cleaned, Settings, clean_shard, join, skipped_page
+from wikigpt.corpus.shards import Shard, halves
+from wikigpt.errors import UserError
+
+Clean = Callable[[Shard, Settings, bytes | None], Cleaned]
+Executor = Literal["process", "ray"]
+Results = Generator[tuple[Shard, Cleaned], None, None]
+
+
+def clean_all(
+    shards: Iterable[Shard],
+    settings: Settings,
+    secret: bytes | None = None,
+    *,
+    executor: Executor = "process",
+    workers: int = 1,
+    clean: Clean = clean_shard,
+) -> Results:
+    """Clean shards by `clean` and yield them with the results, in their order.
+
+    A shard on which a process dies (out of memory, a fault in a library) is tried again alone, then in
+    halves, until the page that kills is found and left out.
+    """
+    if executor == "ray":
+        return _on_ray(shards, settings, secret, clean)
+    if workers <= 1:
+        return _here(shards, settings, secret, clean)
+    return _in_processes(shards, settings, secret, workers, clean)
+
+
+def _here(shards: Iterable[Shard], settings: Settings, secret: bytes | None, clean: Clean) -> Results:
+    for shard in shards:
+        yield shard, clean(shard, settings, secret)
+
+
+def _in_processes(
+    shards: Iterable[Shard], settings: Settings, secret: bytes | None, workers: int, clean: Clean
+) -> Results:
+    waiting: deque[tuple[Shard, Future[Cleaned]]] = deque()
+    pool = _pool(workers)
+
+    def submit(shard: Shard) -> None:
+        with _main_hidden():
+            waiting.append((shard, pool.submit(clean, shard, settings, secret)))
+
+    def result() -> tuple[Shard, Cleaned]:
+        nonlocal pool
+        shard, future = waiting.popleft()
+        try:
+            return shard, future.result()
+        except BrokenProcessPool:
+            # Nobody knows which of the shards under way did it: this one goes alone, the others start anew.
+            pool.shutdown(wait=True, cancel_futures=True)
+            pool = _pool(workers)
+            others = [later for later, _ in waiting]
+            waiting.clear()
+            cleaned = _alone(shard, lambda piece: _in_one_process(piece, settings, secret, clean), settings)
+            for other in others:
+                submit(other)
+            return shard, cleaned
+
+    try:
+        for shard in shards:
+            try:
+                submit(shard)
+            except BrokenProcessPool:
+                waiting.append((shard, _broken()))
+            if len(waiting) > 2 * workers:
+                yield result()
+        while waiting:
+            yield result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # "spawn" works everywhere and does not copy a parent that has threads.
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+
+
+def _broken() -> "Future[Cleaned]":
+    future: Future[Cleaned] = Future()
+    future.set_exception(BrokenProcessPool())
+    return future
+
+
+def _in_one_process(shard: Shard, settings: Settings, secret: bytes | None, clean: Clean) -> Cleaned | None:
+    """Clean a shard in a process of its own; None if that dies."""
+    with _pool(1) as pool, _main_hidden():
+        try:
+            return pool.submit(clean, shard, settings, secret).result()
+        except BrokenProcessPool:
+            return None
+
+
+def _alone(shard: Shard, attempt: Callable[[Shard], Cleaned | None], settings: Settings) -> Cleaned:
+    """Clean a shard on which a process died, without the page that kills, if there is one."""
+    cleaned = attempt(shard)
+    if cleaned is not None:
+        return cleaned
+    parts = halves(shard)
+    if parts is None:
+        return skipped_page(shard, "the process that cleaned it died", settings)
+    first, second = parts
+    return join(_alone(first, attempt, settings), _alone(second, attempt, settings))
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep processes that start here from running the caller's script again.
+
+    "spawn" imports the parent's main module in each child, so that a script without an
+    `if __name__ == "__main__"` guard, or one read from stdin, would fail. Ours need nothing from it.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _on_ray(shards: Iterable[Shard], settings: Settings, secret: bytes | None, clean: Clean) -> Results:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage unless told otherwise
+    try:
+        import ray
+    except ImportError:
+        raise UserError('--executor ray needs Ray: pip install "wikigpt[ray]".') from None
+    started = not ray.is_initialized()
+    if started:
+        # Joins the cluster that RAY_ADDRESS names, or one that runs here; else starts one on this machine.
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    task = ray.remote(clean).options(max_retries=1)
+
+    def attempt(piece: Shard) -> Cleaned | None:
+        return _fetched(ray, task.remote(piece, settings, secret))
+
+    waiting: deque[tuple[Shard, Any]] = deque()
+
+    def result() -> tuple[Shard, Cleaned]:
+        shard, reference = waiting.popleft()
+        cleaned = _fetched(ray, reference)
+        return shard, cleaned if cleaned is not None else _alone(shard, attempt, settings)
+
+    try:
+        for shard in shards:
+            waiting.append((shard, task.remote(shard, settings, secret)))
+            if len(waiting) > 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):
+                yield result()
+        while waiting:
+            yield result()
+    finally:
+        for _, reference in waiting:
+            ray.cancel(reference, force=True)
+        if started:
+            ray.shutdown()
+
+
+def _fetched(ray: Any, reference: Any) -> Cleaned | None:
+    """A task's result; None if its process or machine died. Exceptions of the task's are raised."""
+    try:
+        cleaned: Cleaned = ray.get(reference)
+        return cleaned
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError:
+        return None

@@ -1,0 +1,137 @@
+"""Third stage, line by line: tables, headings, lists, bold and italic."""
+
+import re
+from typing import TYPE_CHECKING
+
+from wikigpt.corpus.marks import GONE, HEADING
+from wikigpt.corpus.tables import has_tables, take_tables
+
+if TYPE_CHECKING:
+    from wikigpt.corpus.wikitext import Page
+
+# What a line must begin with to be more than running text.
+_STARTS = frozenset(f"=*#:;-{GONE}")
+
+
+def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
+    """Drop or flatten tables, turn headings and lists into their plain form, undo quotes.
+
+    With `headings`, each heading is marked for `drop_empty_sections`; without, it is a line like any other.
+    """
+    lines = text.split("\n")
+    if has_tables(text):
+        lines = take_tables(lines, keep=page.keep_tables)
+    lines = [
+        _line(line, headings) if line and (line[0] in _STARTS or "''" in line) else line for line in lines
+    ]
+    text = "\n".join(lines)
+    if ("]" in text and "]]" in text) or ("}" in text and "}}" in text):
+        text = "\n".join(map(_without_strays, text.split("\n")))
+    return text
+
+
+def _line(line: str, marked: bool) -> str:
+    """A heading, a list item, a rule, or text with bold and italic marks in it."""
+    if line[0] in _STARTS:
+        bare = line.lstrip(f"{GONE} ")  # a template that shows nothing does not keep a line from beginning behind it
+        first = bare[:1]
+        if first == "=":
+            level, name = _heading(bare.rstrip(f" \t{GONE}"))
+            if level:
+                name = without_quotes(name)
+                return f"\n{HEADING}{'#' * max(2, level)} {name}\n" if marked else name
+        elif first in ("*", "#", ":", ";"):
+            return _list_item(bare)
+        elif bare.startswith("----"):
+            line = bare.lstrip("-")
+    return without_quotes(line)
+
+
+def _heading(line: str) -> tuple[int, str]:
+    """Level and name: as many marks as both sides have; more of them are text, as in MediaWiki."""
+    size = len(line)
+    left, right = size - len(line.lstrip("=")), size - len(line.rstrip("="))
+    level = min(left, right, 6, (size - 1) // 2)
+    return level, line[level : size - level].strip()
+
+
+def _list_item(line: str) -> str:
+    content = line.lstrip("*#:;")
+    mark = line[len(line) - len(content) - 1]
+    content = without_quotes(content.strip())
+    if mark == ";" and ":" in content:
+        return _definition(content)
+    return f"- {content}" if mark in "*#" and content else content
+
+
+_COLON = re.compile(
+    r"<(/?)[a-z][^<>]*?(/?)>|\[(?:[a-z]{3,9}:)?//[^]\n]*+\]|\b[a-z]{3,9}://[^]\s[<>]*+|mailto:|:", re.IGNORECASE
+)
+
+
+def _definition(content: str) -> str:
+    """`; term : what it means`, split at the first colon outside of tags and addresses."""
+    if "<" not in content and "//" not in content:
+        term, _, meaning = content.partition(":")
+        return f"{term.rstrip()}\n{meaning.lstrip()}"
+    depth = 0
+    for match in _COLON.finditer(content):
+        if match.group() == ":" and not depth:
+            return f"{content[: match.start()].rstrip()}\n{content[match.end() :].lstrip()}"
+        if match.group()[0] == "<" and not match.group(2):
+            depth += -1 if match.group(1) else 1
+    return content
+
+
+def _without_strays(line: str) -> str:
+    """Remove closing marks that nothing on the line opens (but leave `a[b[0]]`)."""
+    for opening, closing in ("[]", "{}"):
+        if closing * 2 in line and line.count(closing) > line.count(opening):
+            line = line.replace(closing * 2, "")
+    return line
+
+
+def without_quotes(line: str) -> str:
+    """Remove the marks of bold and italic text, but not apostrophes (MediaWiki's doQuotes)."""
+    if "''" not in line:
+        return line
+    if "'''" not in line:
+        return line.replace("''", "")
+    if "''''" not in line:
+        bold = line.count("'''")
+        if bold % 2 == 0 or (line.count("''") - bold) % 2 == 0:
+            return line.replace("'''", "").replace("''", "")
+    return _balanced_quotes(line)
+
+
+def _balanced_quotes(line: str) -> str:
+    """The rare cases: four and more apostrophes in a row, or bold and italic both left open."""
+    pieces = re.split(r"('{2,})", line)
+    bold = italic = 0
+    for i in range(1, len(pieces), 2):
+        size = len(pieces[i])
+        if size == 4 or size > 5:  # four: an apostrophe and bold; six and more: apostrophes and both
+            extra = size - (3 if size == 4 else 5)
+            pieces[i - 1] += "'" * extra
+            size = 3 if size == 4 else 5
+            pieces[i] = "'" * size
+        italic += size != 3
+        bold += size != 2
+    if bold % 2 and italic % 2:
+        # One ''' is an apostrophe before italics: L'''amour'' . MediaWiki takes the first after a
+        # one-letter word, else after a longer word, else after a space.
+        after_letter = after_word = after_space = 0
+        for i in range(1, len(pieces), 2):
+            if len(pieces[i]) == 3:
+                before = pieces[i - 1]
+                if before[-1:] == " ":
+                    after_space = after_space or i
+                elif before[-2:-1] == " ":
+                    after_letter = i
+                    break
+                else:
+                    after_word = after_word or i
+        chosen = after_letter or after_word or after_space
+        if chosen:
+            pieces[chosen - 1] += "'"
+    return "".join(pieces[::2])

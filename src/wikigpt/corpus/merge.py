@@ -1,0 +1,300 @@
+"""Finished shards into the corpus folder: duplicates out, the names of redirects in, parts of limited size.
+
+Nothing here grows with the dump but 9 bytes a document: sketches and titles lie on the disk.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wikigpt.artifacts import write_atomic
+from wikigpt.corpus.clean import SAMPLES, Cleaned, merge_left_overs
+from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, find_duplicates
+from wikigpt.corpus.languages import capital
+from wikigpt.corpus.variants import converter
+from wikigpt.corpus.write import Parts, from_arrow, table_of_dropped
+
+if TYPE_CHECKING:
+    from wikigpt.encryption import Key
+
+LENGTH_EDGES = [0, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]
+_HELPERS = ["page", "checksum", "sketch"]
+_REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate"}
+_HOPS = 4  # redirects that are followed to an article
+
+
+class Work:
+    """The folder of finished shards: for each the facts, its documents and what was dropped.
+
+    A shard is finished when its facts are there; they are written last.
+    """
+
+    def __init__(self, folder: Path, key: "Key | None") -> None:
+        self.folder, self.key = folder, key
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def belongs_to(self, origin: str) -> None:
+        """Remove what was made with other settings than those whose fingerprint is `origin`."""
+        path = self.folder / "origin"
+        if path.is_file() and path.read_text() == origin:
+            return
+        for shard in self.folder.glob("shard-*"):
+            shard.unlink()
+        write_atomic(path, origin)
+
+    def finished(self, number: int, identity: str) -> dict[str, Any] | None:
+        """The facts of shard `number` if it is finished and was made from the same bytes."""
+        if not self._path(number, "json").is_file():
+            return None
+        try:
+            facts = self.facts(number)
+        except ValueError:  # damaged, or written under another key
+            return None
+        return facts if facts["identity"] == identity else None
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """The facts of a finished shard."""
+        facts: dict[str, Any] = json.loads(self._read(self._path(number, "json")))
+        return facts
+
+    def write(self, number: int, identity: str, cleaned: Cleaned) -> dict[str, Any]:
+        """Keep a shard's result; return its facts."""
+        facts = {**cleaned.facts, "identity": identity}
+        self._write(self._path(number, "arrow"), cleaned.documents)
+        if cleaned.dropped:
+            self._write(self._path(number, "dropped.arrow"), cleaned.dropped)
+        self._write(self._path(number, "json"), json.dumps(facts, ensure_ascii=False).encode())
+        return facts
+
+    def documents(self, number: int) -> Any:
+        """The documents of a finished shard as an Arrow table."""
+        return from_arrow(self._read(self._path(number, "arrow")))
+
+    def dropped(self, number: int) -> Any:
+        """What the shard's pages gave that is no document."""
+        path = self._path(number, "dropped.arrow")
+        return from_arrow(self._read(path)) if path.is_file() else table_of_dropped([])
+
+    def _path(self, number: int, suffix: str) -> Path:
+        return self.folder / f"shard-{number:06d}.{suffix}"
+
+    def _read(self, path: Path) -> bytes:
+        data = path.read_bytes()
+        return self.key.decrypt(data, path) if self.key else data
+
+    def _write(self, path: Path, data: bytes) -> None:
+        write_atomic(path, self.key.encrypt(data) if self.key else data)
+
+
+@dataclass(slots=True)
+class Merged:
+    """What the manifest and the report say of the whole."""
+
+    documents: int = 0
+    characters: int = 0
+    seen: int = 0
+    sections: int = 0
+    redirects: int = 0
+    aliases: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    privacy: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LENGTH_EDGES), np.int64))
+    left_overs: dict[str, Any] = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    samples: list[dict[str, str]] = field(default_factory=list)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+
+    def count(self, facts: dict[str, Any]) -> None:
+        """Add up a shard's facts."""
+        self.seen += facts["seen"]
+        self.sections += facts["sections"]
+        self.redirects += facts["drops"].get("redirect", 0)
+        self.drops.update(facts["drops"])
+        self.privacy.update(facts["privacy"])
+        self.left_overs = merge_left_overs(self.left_overs, facts["left_overs"])
+        self.skipped = (self.skipped + facts["skipped"])[:1_000]
+        self.samples = sorted(self.samples + facts["samples"], key=lambda sample: sample["rank"])[:SAMPLES]
+
+    def add(self, documents: Any) -> None:
+        """Count documents that go into the corpus."""
+        import pyarrow.compute as pc
+
+        lengths = pc.utf8_length(documents["text"]).to_numpy()
+        self.documents += documents.num_rows
+        self.aliases += pc.sum(pc.list_value_length(documents["aliases"])).as_py() or 0
+        self.characters += int(lengths.sum())
+        self.lengths += np.histogram(lengths, [*LENGTH_EDGES, np.inf])[0]
+        self.languages.update(documents["lang"].to_pylist())
+        self.splits.update(documents["split"].to_pylist())
+
+
+def merge(
+    work: Work,
+    shards: int,
+    folder: Path,
+    *,
+    variant: str | None,
+    near_duplicates: float | None,
+    max_documents: int | None,
+    keep_dropped: bool,
+    key: "Key | None",
+    progress: Callable[[int], None] | None = None,
+) -> Merged:
+    """Write the parts of the corpus made of the work folder's first `shards` shards.
+
+    `progress` is called with the number of shards merged.
+    """
+    import pyarrow as pa
+
+    merged = Merged()
+    fates = _fates(work, shards, near_duplicates)
+    with _Names(work.folder, variant, in_memory=key is not None) as names:
+        for number, fate in enumerate(fates):
+            facts = work.facts(number)
+            merged.count(facts)
+            names.add(facts["redirects"], work.documents(number), fate == KEPT)
+        names.ready()
+        parts = Parts(folder, key)
+        aside = Parts(folder / "dropped", key, "dropped")
+        for number, fate in enumerate(fates):
+            documents = work.documents(number)
+            keep = fate == KEPT
+            if max_documents is not None:
+                beyond = keep & (np.cumsum(keep) > max_documents - merged.documents)
+                merged.drops["beyond_max_documents"] += int(beyond.sum())
+                keep &= ~beyond
+            for code, reason in _REASONS.items():
+                merged.drops[reason] += int((fate == code).sum())
+            if keep_dropped:
+                aside.add(work.dropped(number))
+                aside.add(_duplicates_aside(documents, fate))
+            chosen = names.with_aliases(documents.filter(pa.array(keep)))
+            parts.add(chosen.drop_columns(_HELPERS))
+            merged.add(chosen)
+            if progress:
+                progress(number + 1)
+        parts.close()
+        aside.close()
+    merged.parts = parts.about
+    merged.drops = +merged.drops
+    return merged
+
+
+def _fates(work: Work, shards: int, threshold: float | None) -> list[NDArray[np.uint8]]:
+    """For each shard, what becomes of its documents: `KEPT`, `DUPLICATE` or `NEAR_DUPLICATE`."""
+    checksums: list[NDArray[np.uint64]] = []
+    sketched: list[NDArray[np.bool_]] = []
+    path = work.folder / "sketches"
+    with path.open("wb") as file:
+        for number in range(shards):
+            documents = work.documents(number)
+            checksums.append(documents["checksum"].to_numpy())
+            rows = documents["sketch"].to_pylist()
+            sketched.append(np.array([row is not None for row in rows], bool))
+            if threshold is not None:
+                empty = bytes(4 * PERMUTATIONS)
+                file.write(b"".join(row or empty for row in rows))
+    counts = [len(some) for some in checksums]
+    total = sum(counts)
+    if not total:
+        return [np.zeros(0, np.uint8) for _ in counts]
+    matrix = None
+    if threshold is not None:
+        matrix = np.memmap(path, np.uint32, "r", shape=(total, PERMUTATIONS))
+    found = find_duplicates(np.concatenate(checksums), np.concatenate(sketched), matrix, threshold)
+    del matrix
+    path.unlink()
+    return np.split(found, np.cumsum(counts)[:-1])
+
+
+def _duplicates_aside(documents: Any, fate: NDArray[np.uint8]) -> Any:
+    """The duplicates among a shard's documents, as rows to be kept aside."""
+    import pyarrow as pa
+
+    rows = documents.filter(pa.array(fate != KEPT))
+    reasons = pa.array([_REASONS[code] for code in fate[fate != KEPT].tolist()], pa.string())
+    return pa.table({name: reasons if name == "reason" else rows[name] for name in table_of_dropped([]).schema.names})
+
+
+class _Names:
+    """Which titles lead to which article, in a database on the disk: a large wiki has ten million redirects."""
+
+    def __init__(self, folder: Path, variant: str | None, *, in_memory: bool) -> None:
+        self.path = folder / "names.sqlite"
+        self.path.unlink(missing_ok=True)
+        self.database = sqlite3.connect(":memory:" if in_memory else self.path)
+        self.database.executescript(
+            """PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;
+            CREATE TABLE redirects (lang, title, target); CREATE TABLE articles (lang, title);"""
+        )
+        self.convert = converter(variant) if variant else None
+        self.any = False
+
+    def __enter__(self) -> "_Names":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+        self.path.unlink(missing_ok=True)
+
+    def add(self, redirects: Sequence[Sequence[str]], documents: Any, keep: NDArray[np.bool_]) -> None:
+        """Take in a shard's redirects (language, title, target) and the titles of its documents."""
+        import pyarrow as pa
+
+        kept = documents.filter(pa.array(keep))
+        self.any = self.any or bool(redirects)
+        self.database.executemany("INSERT INTO redirects VALUES (?, ?, ?)", redirects)
+        rows = zip(kept["lang"].to_pylist(), map(capital, kept["page"].to_pylist()), strict=True)
+        self.database.executemany("INSERT INTO articles VALUES (?, ?)", rows)
+
+    def ready(self) -> None:
+        """Everything has been added; the questions come."""
+        self.database.executescript(
+            "CREATE INDEX by_target ON redirects (lang, target); CREATE INDEX by_title ON articles (lang, title);"
+        )
+
+    def with_aliases(self, documents: Any) -> Any:
+        """The documents with the titles of the redirects that lead to them."""
+        import pyarrow as pa
+
+        if not self.any:
+            return documents
+        columns = (documents[name].to_pylist() for name in ("lang", "page", "title", "aliases"))
+        aliases = [list(self._names(*row)) for row in zip(*columns, strict=True)]
+        index = documents.schema.get_field_index("aliases")
+        return documents.set_column(index, "aliases", pa.array(aliases, pa.list_(pa.string())))
+
+    def _names(self, lang: str, page: str, title: str, own: Iterable[str]) -> Iterator[str]:
+        """All names of an article but its title; Chinese ones come in the script of the corpus, too.
+
+        Who looks for 法兰西 shall find what 法蘭西 leads to.
+        """
+        names = dict.fromkeys(own)
+        for name in self._leading_to(lang, capital(page)):
+            if self.convert and lang == "zh":
+                names[self.convert(name)] = None
+            names[name] = None
+        return (name for name in names if name not in (title, page) or name in own)
+
+    def _leading_to(self, lang: str, title: str) -> Iterator[str]:
+        """Titles of redirects to an article, through chains of redirects that are no articles themselves."""
+        rows = self.database.execute(
+            f"""WITH RECURSIVE leading(title, hops, number) AS (
+                SELECT title, 1, rowid FROM redirects WHERE lang = :lang AND target = :title
+                UNION
+                SELECT r.title, l.hops + 1, r.rowid FROM redirects r JOIN leading l
+                ON r.lang = :lang AND r.target = l.title AND l.hops < {_HOPS}
+                WHERE NOT EXISTS (SELECT 1 FROM articles a WHERE a.lang = :lang AND a.title = l.title)
+            ) SELECT title FROM leading ORDER BY number""",
+            {"lang": lang, "title": title},
+        )
+        return (name for (name,) in rows)
