@@ -14,7 +14,7 @@ from conftest import WIKIGPT
 from wikigpt.sample import write_dumps
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "README.zh-CN.md", "docs/guide.md", "docs/guide.zh-CN.md"]
+PAGES = ["README.md", "README.zh-CN.md", "docs/guide.md", "docs/guide.zh-CN.md", "docs/corpus.md", "docs/corpus.zh-CN.md"]
 QUICK = (
     "--set pretrain.minutes=none --set pretrain.steps=2 --set finetune.minutes=none --set finetune.steps=2 "
     "--set pretrain.compile=off --set finetune.compile=off --set model.d_model=64 --set model.n_layers=1 "
@@ -41,15 +41,18 @@ def place(run, tmp_path_factory) -> Path:
             for name in ("zhwiki-latest-pages-articles.xml.bz2", "my.xml.bz2"):
                 shutil.copy(dump, folder / name)
     shutil.copytree(run, folder / "runs" / "demo")
+    (folder / "my.toml").write_text(blocks("docs/corpus.md", "toml")[0], encoding="utf-8")
     return folder
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/corpus.md"])
 def test_commands_run(page, place):
     ran = 0
     for command in commands(page):
         words = shlex.split(command)
         if words[0] != "wikigpt" or words == ["wikigpt", "chat", "runs/zhwiki"] or "…" in command:
+            continue
+        if words[1] == "download":  # tests never go to the network; test_download.py has a server of its own
             continue
         if words[:2] == ["wikigpt", "chat"] and "--ask" not in words:
             words += ["--ask", "你好"]
@@ -58,7 +61,7 @@ def test_commands_run(page, place):
         result = subprocess.run([WIKIGPT, *words[1:]], cwd=place, capture_output=True, text=True, timeout=200)
         assert result.returncode == 0, (command, result.stdout, result.stderr)
         ran += 1
-    assert ran >= 3
+    assert ran >= 2
 
 
 def test_python_block_loads_the_model(place):
@@ -75,7 +78,7 @@ def test_make_targets_exist():
                 assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
 
 
-@pytest.mark.parametrize(("english", "chinese"), [PAGES[:2], PAGES[2:]])
+@pytest.mark.parametrize(("english", "chinese"), [PAGES[:2], PAGES[2:4], PAGES[4:]])
 def test_chinese_pages_give_the_same_commands(english, chinese):
     assert commands(chinese) == commands(english)
     assert blocks(chinese, "python") == blocks(english, "python")

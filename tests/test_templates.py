@@ -20,7 +20,10 @@ def shown(text: str, lang: str = "en", **options: str) -> str:
 # What a reader sees on each wiki
 
 ENGLISH = [
-    ("{{Nowrap|a b}} {{small|c}} {{color|red|d}} {{font color|text=e|red}} {{script/Hebrew|ש}}", "a b c d e ש"),
+    (
+        "{{Nowrap|a b}} {{small|c|x}}{{resize|90%|!}} {{color|red|d}} {{font color|text=e|red}} {{script/Hebrew|ש}}",
+        "a b c! d e ש",
+    ),
     ("{{US$|5 million}} or {{US$|}}, {{INR|3}} ({{circa|1500|1510}})", "US$5 million or, ₹3 (c. 1500 – c. 1510)"),
     ("a{{anchor|x}}b {{flagicon|FRA}}France, {{flag|FRA}}, {{MAR}}", "ab France, France, Morocco"),
     ("True{{citation needed|date=May}}. {{citation needed span|Said so|date=May}}.", "True. Said so."),
@@ -49,6 +52,8 @@ ENGLISH = [
         "three hundred and forty-two MCMXCIX 22nd 25.0%",
     ),
     ("{{unichar|0041|Latin capital letter A}} {{angbr|a}} {{braket|a|b}}", "U+0041 A LATIN CAPITAL LETTER A ⟨a⟩ ⟨a|b⟩"),
+    ("{{ill|de|Jemand|Some One}} {{music|flat}} {{INRConvert|5|c}} {{tmath|a^2}}", "Some One ♭ ₹5 crore $a^2$"),
+    ("{{key press|Ctrl|C}} {{okina}} {{IPAblink|a}} {{solar mass|5}} {{stnlnk|Woking}}", "Ctrl+C ʻ [a] 5 M☉ Woking"),
     ("{{hlist|a|b}}", "- a\n- b"),
     ("{{quote|To be.|source=—Hamlet}}", "To be.\n\n— Hamlet"),
     ("{{Template:nowrap|x}} {{template:Small|y}} {{nowrap|1=a=b}}", "x y a=b"),
@@ -66,6 +71,7 @@ CHINESE = [
     ("{{LangWithName|ja|日文|東京}}；{{lang-fr|Paris}}；{{lang-yue|字}}", "日文：東京；法语：Paris；粤语：字"),
     ("約{{circa|1500}}，{{截至|2010|5}}，{{us$|5}}", "约约1500，截至2010年5月，US$5"),
     ("{{internal link helper/ja|甲|Foo}}、{{綠鏈|乙|B}}、{{le|丙|C|丁}}、{{tsl|en|D|戊|己}}", "甲、乙、丁、己"),
+    ("{{jpn|j=東京|hg=とうきょう|rm=Tōkyō}}，{{JPN}}", "日语：東京，平假名：とうきょう，罗马字：Tōkyō，日本"),
     ("{{jap|図書館}}、{{lang|ja|発電所}}與{{nihongo2|駅}}", "図書館、発電所与駅"),
     ("{{bd|1900年||1950年}}", "（1900年－1950年）"),
     ("{{JPN}}、{{國旗|FRA}}{{flagicon|USA}}", "日本、法国"),
@@ -226,6 +232,9 @@ CONVERT = [
     ("2.1|Moilbbl|m3", "2.1 million barrels (330,000 m³)"),
     ("5|parrots", "5 parrots"),
     ("five|km", "five km"),
+    ("1e300|mpgus|L/100km", "1×10³⁰⁰ miles per US gallon"),
+    (f"{'9' * 50}|km", f"{'9' * 50} kilometres"),
+    ("0|C", "0 °C (32 °F)"),
     ("1e6|m", "1×10⁶ metres (3,300,000 ft)"),
 ]
 
@@ -273,6 +282,7 @@ EXPRESSIONS = [
     ("(-8) ^ 0.5", "NAN"),
     ("", ""),
     ("{{no such template}} * 2", ""),
+    ("<nowiki>1</nowiki> + 1", "1"),
 ]
 
 
@@ -313,8 +323,8 @@ CALLS = [
     ("{{urlencode:x y&z}} {{urlencode:x y|WIKI}} {{urlencode:x y|PATH}} {{anchorencode:a b}}", "x+y%26z x_y x%20y a_b"),
     # titles
     (
-        "{{#titleparts:Talk:Foo/bar/baz|2}} {{#titleparts:a/b/c|-1}} {{#titleparts:a/b/c|1|2}}",
-        "Talk:Foo/bar a/b b",
+        "{{#titleparts:Talk:Foo/bar/baz|2}} {{#titleparts:a/b/c|-1}} {{#titleparts:a/b/c|1|2}} {{#titleparts:a<b/c|1}}",
+        "Talk:Foo/bar A/b b a<b/c",
     ),
     (
         "{{#rel2abs:./quok|Help:Foo/bar}} {{#rel2abs:../quok|Help:Foo/bar}} {{#rel2abs:/x}} {{#rel2abs:y|Help:Foo}}",
@@ -343,8 +353,8 @@ CALLS = [
     ),
     ("in {{#time:Y}} ({{CURRENTMONTHNAME}}) {{#time:Y|no date}}", "in Error: Invalid time."),
     (
-        "{{#formatdate:2009-12-25|mdy}} {{#formatdate:25 dec 2009|ymd}} {{#formatdate:soon|dmy}}",
-        "December 25, 2009 2009 December 25 soon",
+        "{{#formatdate:2009-12-25|mdy}} {{#formatdate:25 dec 2009|ymd}} {{#formatdate:2009-12|dmy}}",
+        "December 25, 2009 2009 December 25 2009-12",
     ),
     (
         "{{#language:fr}} {{#language:fr|en}} {{#language:zz}} {{plural:1|is|are}} {{plural:0|is|are}}",
@@ -460,6 +470,12 @@ def test_every_handler_is_used_and_every_rule_compiles() -> None:
     assert used - {""} == set(HANDLERS) - {"country", "german_language"}
     for languages in _table():
         assert _rules_for(languages.split()[0])
+
+
+def test_no_name_stands_twice_in_a_section() -> None:
+    for section in _table().values():
+        names = [name.strip() for names in section for name in names.split("|")]
+        assert len(names) == len(set(names))
 
 
 def test_longest_beginning_wins() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wikigpt.corpus import clean_wikitext, read_wikitext
+from wikigpt.corpus.wikitext import Options, TooSlow
 from wikigpt.errors import UserError
 
 ENGLISH = [
@@ -211,6 +212,12 @@ CHINESE = [
     ),
     ("* 甲\n* 乙\n\n== 參見 ==\n{{不明}}\n== 歷史 ==\n文__无目录__", "- 甲\n- 乙\n\n## 历史\n\n文"),
     ("{{法國}}{{JPN}}的首都", "日本的首都"),
+    ("-{{{lang|ja|駅}}}-、-{{{nowrap|車}} }-、-{zh-hans:{{nowrap|甲}};zh-hant:乙}-", "-ja-、車 、甲"),
+    ("<nowiki>電腦</nowiki>、<code>電腦</code>、<math>\\text{電}</math>、電腦", "電腦、電腦、$\\text{電}$、电脑"),
+    (
+        "甲\n\n-{H|zh-cn:子;zh-tw:丑}-\n\n丑\n== 節 ==\n-{H|zh-cn:寅;zh-tw:卯}-\n\n== 二 ==\n卯",
+        "甲\n\n子\n\n## 二\n\n寅",
+    ),
 ]
 
 
@@ -252,6 +259,90 @@ def test_variant_markup_is_text_on_wikis_without_it() -> None:
 def test_unknown_variant_is_refused() -> None:
     with pytest.raises(UserError, match="zh-hans"):
         clean_wikitext("x", lang="zh", variant="zh-xx")
+
+
+TABLE = """before
+{| class="wikitable"
+|+ The ''caption''
+! a !! b
+! scope="col" | c
+|-
+! scope="row" | d
+| 1 || style="x" | [[two|2]]
+| 3
+and more
+* of it
+|- class="y"
+|
+{|
+| in || ner
+|}
+| out || [[p|q|r]]
+|-
+|
+|}
+after"""
+
+
+def test_tables_are_dropped_or_kept_as_rows() -> None:
+    assert read_wikitext(TABLE).text == "before\nafter"
+    rows = "The caption\na | b | c\nd | 1 | 2 | 3 and more of it\nout | q|r\nin | ner"
+    assert read_wikitext(TABLE, options=Options(keep_tables=True)).text == f"before\n{rows}\nafter"
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "expected"),
+    [
+        ("{{(!}}\n{{!}} a {{!}}{{!}} b\n{{!-}}\n{{!}} c\n{{!)}}", "a | b\nc"),
+        ("{|\n| a\n== H ==\nb", "a\n\n## H\n\nb"),
+        ("{|\n| a\n| b", "a | b"),
+        ("<table><tr><th>a</th><td>b</td></tr><tr><td>c</td></tr></table>d", "a | b\n\nc\n\nd"),
+    ],
+)
+def test_kept_tables(wikitext: str, expected: str) -> None:
+    assert read_wikitext(wikitext, options=Options(keep_tables=True)).text == expected
+
+
+def test_a_page_that_takes_too_long_is_given_up() -> None:
+    assert read_wikitext("{{nowrap|a}} b", options=Options(max_seconds=60)).text == "a b"
+    with pytest.raises(TooSlow):
+        read_wikitext("{{nowrap|a}} b" * 100_000, title="Long", options=Options(max_seconds=0.01))
+
+
+CUT = """a
+== '''References''' ==
+{{cite book|title=b}} c [[Category:D|e]]
+=== Notes on paper ===
+f [[fr:G]] {{disambig}}
+== H ==
+i
+== Literature: ==
+{{nowrap|j
+== K ==
+k}}
+=== Weblinks ===
+l"""
+
+
+def test_sections_are_cut_but_what_they_say_of_the_page_is_kept() -> None:
+    options = Options(skip_sections=frozenset({"references", "literature", "weblinks"}))
+    article = read_wikitext(CUT, options=options)
+    assert article.text == "a\n\n## H\n\ni\n\n## Literature:\n\nj\n\n## K\n\nk"  # a template spans two sections
+    assert article.sections_dropped == 2
+    assert (article.categories, article.langlinks, article.disambiguation) == (("D",), (("fr", "G"),), True)
+    assert read_wikitext(CUT).sections_dropped == 0
+
+
+def test_a_section_with_facts_is_read() -> None:
+    wikitext = "a\n== Weblinks ==\nb\n{{Personendaten|NAME=C, D|GEBURTSORT=E}}"
+    article = read_wikitext(wikitext, lang="de", options=Options(skip_sections=frozenset({"weblinks"})))
+    assert ("geburtsort", "E") in article.facts
+
+
+def test_rules_of_the_users_own_win() -> None:
+    options = Options(rules={"greeting": "Hello {1}", "nowrap": "drop"})
+    article = read_wikitext("{{greeting|[[the world|world]]}}! {{nowrap|a}} {{greeting}}{{small|b}}", options=options)
+    assert article.text == "Hello world! b"
 
 
 def test_infobox_becomes_facts() -> None:
@@ -428,7 +519,7 @@ def test_any_markup_is_accepted_and_leaves_no_marks(text: str, variant: str | No
     article = read_wikitext(text, lang="zh", variant=variant, title="T")
     pairs = [*article.facts, *article.langlinks]
     for shown in (article.text, article.title, *article.categories, *(value for pair in pairs for value in pair)):
-        assert not set(shown) & set("\x00\x01\x02\x04\x05\x06\x0e\x7f")
+        assert not set(shown) & set("\x00\x01\x02\x03\x04\x05\x06\x0e\x0f\x7f\ud800")
     assert article.text == article.text.strip()
 
 
@@ -481,23 +572,41 @@ UNCLOSED = [
     "\n|-\n",
     "&#",
     "<poem>",
+    "[[[",
+    "<nowiki>",
+    "{{zz}}",
+    "{{zz|a=b}}, ",
+    "[http://",
+    "&",
+    "__",
+    "== a ==\n",
+    "; a : b\n",
+    ": a\n",
+    "{{a|[[b|<ref>\n{|\n'''-{",
+    "[[a|{{nowrap|b [[c|d]] }}]]",
 ]
+
+
+def seconds(text: str) -> float:
+    start = time.process_time()
+    clean_wikitext(text, lang="zh", variant="zh-hans")
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("unit", UNCLOSED)
 def test_time_is_linear(unit: str) -> None:
-    """Twice the input takes about twice the time; quadratic behaviour would take minutes at this size."""
+    """Four times the input takes four times as long; quadratic behaviour would take sixteen times."""
+    small, large = (unit * (size // len(unit)) for size in (20_000, 80_000))
+    # Other programs disturb single measurements, so the best of a few counts.
+    assert min(seconds(large) for _ in range(3)) < 8 * min(seconds(small) for _ in range(3)) + 0.02
 
-    def seconds(size: int) -> float:
-        text = unit * (size // len(unit))
-        start = time.perf_counter()
-        clean_wikitext(text, lang="zh", variant="zh-hans")
-        return time.perf_counter() - start
 
-    # Loads of other programs disturb single measurements: the best of a few is compared, and generously.
-    small = min(seconds(20_000) for _ in range(3))
-    large = min(seconds(80_000) for _ in range(2))
-    assert large < 12 * small + 0.2
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("{{nowrap|y ", "}}"), ("[[a|y ", "]]"), ("-{y ", "}-"), ("{|\n", "\n|}\n")]
+)
+def test_time_is_linear_in_depth(opening: str, closing: str) -> None:
+    small, large = (opening * depth + closing * depth for depth in (2_000, 8_000))
+    assert min(seconds(large) for _ in range(3)) < 8 * min(seconds(small) for _ in range(3)) + 0.02
 
 
 def test_deeply_nested_templates_are_cut_off() -> None:

@@ -229,7 +229,7 @@ def download(
 
     def run(progress: Callable[[int, int, str], None]) -> dict[str, Any]:
         paths.append(fetch(wiki, output, date=date, mirror=mirror, progress=progress))
-        return {"file": str(paths[0]), "bytes": paths[0].stat().st_size}
+        return {}
 
     _one_stage("download", quiet, run)
     if not quiet:

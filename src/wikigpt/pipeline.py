@@ -77,6 +77,8 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             [recipe.corpus.model_dump(), [_identity(path) for path in recipe.corpus.inputs]],
             "corpus/corpus.json",
             make_corpus,
+            work="corpus.work",
+            version=2,
         ),
         Stage(
             "tokenizer",

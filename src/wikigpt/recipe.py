@@ -76,9 +76,9 @@ class Recipe(BaseModel):
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     model: ModelConfig = Field(default_factory=ModelConfig)
-    pretrain: TrainConfig
+    pretrain: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=20))
     instruct: InstructSettings = Field(default_factory=InstructSettings)
-    finetune: TrainConfig
+    finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
     knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wikigpt.corpus.links import link, simple_links
 from wikigpt.corpus.templates import render
-from wikigpt.corpus.variants import CONVERTER_LANGUAGES, resolve
+from wikigpt.corpus.variants import resolve
 
 if TYPE_CHECKING:
     from wikigpt.corpus.wikitext import Page
@@ -30,12 +30,12 @@ Argument = tuple[str | None, str]  # name and value; the name is None without an
 
 def fill_in(text: str, page: "Page") -> str:
     """Replace each template, link and `-{…}-` by what it shows. Marks that never close are left out."""
-    converts = page.lang.partition("-")[0] in CONVERTER_LANGUAGES
-    for opening, closing in _PAIRS[: 3 if converts else 2]:
+    variants = page.converts and "-{" in text
+    for opening, closing in _PAIRS[: 3 if variants else 2]:
         last = text.rfind(closing) + 1
         if opening.search(text, last):
             text = text[:last] + opening.sub("", text[last:])
-    pieces = (_BRACKETS_AND_VARIANTS if converts else _BRACKETS).split(simple_links(text))
+    pieces = (_BRACKETS_AND_VARIANTS if variants else _BRACKETS).split(simple_links(text))
     return pieces[0] if len(pieces) == 1 else _Reader(page).read(pieces)
 
 
@@ -224,7 +224,12 @@ class _Reader:
         if left >= 2:
             stack.append(_Frame("{", left))
             self.braces += 1
-        stack[-1].add(shown if left >= 2 else "{" * left + shown)
+        elif left and self.page.converts and stack[-1].pieces[-1].endswith("-"):  # -{{{a}} }- is a -{ with {{a}} in it
+            stack[-1].pieces[-1] = stack[-1].pieces[-1][:-1]
+            stack.append(_Frame("-", 2))
+        elif left:
+            shown = "{" + shown
+        stack[-1].add(shown)
         return width
 
     def _template(self, arguments: list[Argument]) -> str:

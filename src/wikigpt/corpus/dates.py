@@ -1,5 +1,6 @@
 """Dates: as each language writes them, as people write them in {{#time:…}}, and its format codes."""
 
+import calendar
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -117,7 +118,7 @@ def parse_date(text: str) -> datetime | None:
     text = " ".join(text.replace(GONE, "").lower().split())
     if len(text) > 80:
         return None
-    if re.fullmatch(r"@-?\d{1,11}", text):
+    if re.fullmatch(r"@-?\d{1,10}", text):  # seconds
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(text[1:]))
     for form in _DATE_FORMS:
         match = form.search(text)
@@ -169,22 +170,17 @@ def _weekday(moment: datetime, lang: str) -> str:
     return WEEKDAYS.get(lang, WEEKDAYS["en"])[moment.weekday()]
 
 
-def _days_in_month(moment: datetime) -> int:
-    following = moment.replace(day=28) + timedelta(days=4)
-    return (following - timedelta(days=following.day)).day
-
-
 _FORMATS: dict[str, Callable[[datetime, str], str]] = {
     "Y": lambda moment, lang: f"{moment.year:04d}",
     "y": lambda moment, lang: f"{moment.year % 100:02d}",
     "o": lambda moment, lang: str(moment.isocalendar().year),
-    "L": lambda moment, lang: str(int(moment.year % 4 == 0 and (moment.year % 100 != 0 or moment.year % 400 == 0))),
+    "L": lambda moment, lang: str(int(calendar.isleap(moment.year))),
     "n": lambda moment, lang: str(moment.month),
     "m": lambda moment, lang: f"{moment.month:02d}",
     "M": lambda moment, lang: _month_name(moment.month, lang)[: 3 if lang in ("en", "simple") else None],
     "F": lambda moment, lang: _month_name(moment.month, lang),
     "xg": lambda moment, lang: _month_name(moment.month, lang),
-    "t": lambda moment, lang: str(_days_in_month(moment)),
+    "t": lambda moment, lang: str(calendar.monthrange(moment.year, moment.month)[1]),
     "j": lambda moment, lang: str(moment.day),
     "d": lambda moment, lang: f"{moment.day:02d}",
     "z": lambda moment, lang: str(moment.timetuple().tm_yday - 1),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
-from wikigpt.corpus.marks import GONE
+from wikigpt.corpus.marks import ANY_MARK, GONE
 
 ERROR = '<strong class="error">{}</strong>'
 
@@ -122,6 +122,7 @@ def expression(text: str) -> str:
     """
     if GONE in text:
         return GONE
+    text = ANY_MARK.sub("", text)
     for entity, sign in _ENTITIES:
         text = text.replace(entity, sign)
     try:

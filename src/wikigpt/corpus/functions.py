@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus, unquote_plus
 
 from wikigpt.corpus.dates import MONTHS, format_date, long_date, parse_date
 from wikigpt.corpus.expressions import ERROR, expression
-from wikigpt.corpus.languages import AUTONYMS, NUMBER_STYLES, language_name, words
+from wikigpt.corpus.languages import AUTONYMS, NUMBER_STYLES, capital, language_name, words
 from wikigpt.corpus.marks import ANY_MARK, GONE
 
 if TYPE_CHECKING:
@@ -252,9 +252,14 @@ def _urlencode(args: list[str], page: "Page") -> str:
 # Titles
 
 
+_NO_TITLE = re.compile(r"[\[\]{}|<>\x00-\x1f\x7f]")
+
+
 def _title_parts(args: list[str], page: "Page") -> str:
     """{{#titleparts: A/b/c | how many | first}}: negative numbers count from the end."""
-    segments = args[0].split("/")
+    if len(args[0].encode()) > 255 or _NO_TITLE.search(args[0]):
+        return args[0]
+    segments = capital(args[0].partition("#")[0]).split("/", 24)
     count, first = _integer(_option(args, 1)), _integer(_option(args, 2))
     start = first - 1 if first > 0 else max(0, len(segments) + first) if first < 0 else 0
     return "/".join(segments[start:][: count or None])
@@ -368,7 +373,7 @@ def _time(args: list[str], page: "Page") -> str:
 
 def _format_date(args: list[str], page: "Page") -> str:
     """{{#formatdate: 2009-12-25 | dmy}}; what is no full date stays as it is."""
-    moment = parse_date(args[0])
+    moment = parse_date(args[0]) if len(re.findall(r"\d+|[A-Za-z]{3,}", args[0])) == 3 else None
     form = _option(args, 1).lower()
     if moment is None or form not in ("dmy", "mdy", "ymd", "iso 8601"):
         return args[0]

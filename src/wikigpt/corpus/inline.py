@@ -14,7 +14,7 @@ from wikigpt.corpus.dates import long_date, month_number
 from wikigpt.corpus.expressions import expression
 from wikigpt.corpus.functions import format_number
 from wikigpt.corpus.infobox import note_facts
-from wikigpt.corpus.languages import COUNTRIES, language_label, language_name
+from wikigpt.corpus.languages import COUNTRIES, LANGUAGE_CODES, language_label, language_name
 from wikigpt.corpus.marks import ANY_MARK, GONE, KEEP_CLOSE, KEEP_OPEN, OWN_BRACKETS
 
 if TYPE_CHECKING:
@@ -234,6 +234,12 @@ def note_ta(call: Call) -> str:
 
 
 # Links to what this wiki does not have
+
+
+def interlanguage(call: Call) -> str:
+    """{{ill|Some One|de|Jemand|lt=shown}}; once it was {{ill|de|Jemand|Some One}}."""
+    title = call.first(3, 2) if call[1] in LANGUAGE_CODES and call[2] else call[1]
+    return call.first("lt", "tekst", "текст") or title or GONE
 
 
 def helper_link(call: Call) -> str:
@@ -525,6 +531,27 @@ def rounded(call: Call) -> str:
     return format_number(expression(f"({call[1]}) round ({call[2] or 0})"), call.lang)
 
 
+_RUPEES = {"c": " crore", "l": " lakh", "b": " billion", "m": " million", "k": " thousand"}
+
+
+def rupees(call: Call) -> str:
+    """{{INRConvert|5|c}} shows ₹5 crore; what that was in dollars changes."""
+    return f"₹{call[1]}{_RUPEES.get(call[2].lower(), '')}" if call[1] else GONE
+
+
+_NOTES = {"flat": "♭", "b": "♭", "sharp": "♯", "#": "♯", "natural": "♮", "doublesharp": "𝄪", "doubleflat": "𝄫"}
+
+
+def music(call: Call) -> str:
+    """{{music|flat}}"""
+    return _NOTES.get(call[1].lower()) or call.first(2, 1) or GONE
+
+
+def tex(call: Call) -> str:
+    """{{tmath|a^2}}"""
+    return call.page.literal(f"${ANY_MARK.sub('', call[1])}$") if call[1] else GONE
+
+
 def calculated(call: Call) -> str:
     """{{#expr}} as a template: {{calc|1+1}}."""
     return expression(call[1]) or GONE
@@ -602,8 +629,20 @@ def marriage(call: Call) -> str:
     return f"{call[1]} (m. {years})" if years else call[1] or GONE
 
 
+_FORMS = {
+    "jpn": {"j": "日语", "hg": "平假名", "kk": "片假名", "rm": "罗马字"},
+    "kor": {"hg": "谚文", "hj": "汉字", "rr": "罗马字", "rm": "罗马字"},
+}
+
+
 def country(call: Call) -> str:
-    """{{USA}}: a flag and the country's name; only known to us in two languages."""
+    """{{USA}}: a flag and the country's name; only known to us in two languages.
+
+    Not to be taken for it: zh {{jpn|j=東京|hg=とうきょう|rm=Tōkyō}}, a word and how it is written.
+    """
+    forms = [f"{label}：{foreign(call[key], call)}" for key, label in _FORMS.get(call.name, {}).items() if call[key]]
+    if forms:
+        return "，".join(forms)
     names = COUNTRIES.get(call.name.upper())
     return names[call.chinese] if names and (call.chinese or call.lang in ("en", "simple")) else GONE
 
@@ -685,9 +724,10 @@ HANDLERS: dict[str, Handler] = {
     for function in (
         age, as_of, bio, birth_death, birth_then_death, bullets, calculated, chem, columns, convert, country,
         date, date_dmy, date_iso, date_range, death_and_age, death_and_age_dmy, flag, fraction,
-        french_century, french_language, gauge, german_language, height, helper_link, ipa, ipa_xx, itself,
-        japanese_era, korean, lang, lang_xx, lang_zh, language, langx, listed, marriage, nihongo, note_ta,
-        number, old_style_date, ordinal, percentage, population_density, quantity, quote, roman, rounded,
-        ruby, second_date, ship, spanish_century, spelled, unichar, value, verbatim, with_name,
+        french_century, french_language, gauge, german_language, height, helper_link, interlanguage, ipa,
+        ipa_xx, itself, japanese_era, korean, lang, lang_xx, lang_zh, language, langx, listed, marriage,
+        music, nihongo, note_ta, number, old_style_date, ordinal, percentage, population_density, quantity,
+        quote, roman, rounded, ruby, rupees, second_date, ship, spanish_century, spelled, tex, unichar, value,
+        verbatim, with_name,
     )
 }  # fmt: skip

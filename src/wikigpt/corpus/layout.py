@@ -4,13 +4,16 @@ import re
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.marks import GONE, HEADING
+from wikigpt.corpus.sections import heading
 from wikigpt.corpus.tables import has_tables, take_tables
 
 if TYPE_CHECKING:
     from wikigpt.corpus.wikitext import Page
 
+_SQUARE, _CURLY = re.compile(r"\](?<=\]\])"), re.compile(r"\}(?<=\}\})")
 # What a line must begin with to be more than running text.
 _STARTS = frozenset(f"=*#:;-{GONE}")
+_NOTHING = f" \t{GONE}"
 
 
 def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
@@ -21,11 +24,9 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
     lines = text.split("\n")
     if has_tables(text):
         lines = take_tables(lines, keep=page.keep_tables)
-    lines = [
-        _line(line, headings) if line and (line[0] in _STARTS or "''" in line) else line for line in lines
-    ]
+    lines = [_line(line, headings) if line and (line[0] in _STARTS or "''" in line) else line for line in lines]
     text = "\n".join(lines)
-    if ("]" in text and "]]" in text) or ("}" in text and "}}" in text):
+    if _SQUARE.search(text) or _CURLY.search(text):
         text = "\n".join(map(_without_strays, text.split("\n")))
     return text
 
@@ -33,10 +34,11 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
 def _line(line: str, marked: bool) -> str:
     """A heading, a list item, a rule, or text with bold and italic marks in it."""
     if line[0] in _STARTS:
-        bare = line.lstrip(f"{GONE} ")  # a template that shows nothing does not keep a line from beginning behind it
+        # A template that shows nothing does not keep a line from beginning behind it.
+        bare = line.lstrip(_NOTHING) if line[0] == GONE else line
         first = bare[:1]
         if first == "=":
-            level, name = _heading(bare.rstrip(f" \t{GONE}"))
+            level, name = heading(bare.rstrip(_NOTHING))
             if level:
                 name = without_quotes(name)
                 return f"\n{HEADING}{'#' * max(2, level)} {name}\n" if marked else name
@@ -45,14 +47,6 @@ def _line(line: str, marked: bool) -> str:
         elif bare.startswith("----"):
             line = bare.lstrip("-")
     return without_quotes(line)
-
-
-def _heading(line: str) -> tuple[int, str]:
-    """Level and name: as many marks as both sides have; more of them are text, as in MediaWiki."""
-    size = len(line)
-    left, right = size - len(line.lstrip("=")), size - len(line.rstrip("="))
-    level = min(left, right, 6, (size - 1) // 2)
-    return level, line[level : size - level].strip()
 
 
 def _list_item(line: str) -> str:

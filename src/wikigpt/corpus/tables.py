@@ -6,6 +6,7 @@ from wikigpt.corpus.marks import GONE
 
 # Lines that only make sense in a table. Where nothing opened one, a template did that we do not know.
 _ROW_MARKS = ("|-", "|}", "|+")
+_PIPE = re.compile(r"\|(?:(?<=\{\|)|(?<=\n\|))")  # looking for one character, then back, is fast
 _OPENING = re.compile(rf"[\s:*#{GONE}]*\{{\|")
 _HEADING = re.compile(r"=.*=\s*\Z")
 _STRAY_PARAMETER = re.compile(r"\s*\|\s*[\w .'-]{1,40}=")
@@ -14,7 +15,7 @@ CELL_SEPARATOR = " | "
 
 def has_tables(text: str) -> bool:
     """Whether a line of `text` may belong to a table."""
-    return "|" in text and ("{|" in text or "\n|" in text or text.startswith("|"))
+    return _PIPE.search(text) is not None or text.startswith("|")
 
 
 def take_tables(lines: list[str], *, keep: bool) -> list[str]:

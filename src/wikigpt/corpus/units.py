@@ -203,7 +203,8 @@ _NAMES = {
     "square metres": "m2", "sqcm": "cm2", "acres": "acre", "pound": "lb", "pounds": "lb", "lbs": "lb", "tonne": "t",
     "tonnes": "t", "metric ton": "t", "metric tons": "t", "kilogram": "kg", "kilograms": "kg", "litre": "l",
     "liter": "l", "litres": "l", "liters": "l", "cubic metre": "m3", "cubic metres": "m3", "m³": "m3", "km³": "km3",
-    "kmh": "km/h", "mi/h": "mph", "smi": "mi", "l/100 km": "l/100km", "kph": "km/h", "knot": "kn", "knots": "kn", "°c": "c", "°f": "f", "°k": "k", "celsius": "c",
+    "kmh": "km/h", "mi/h": "mph", "smi": "mi", "l/100 km": "l/100km",
+    "kph": "km/h", "knot": "kn", "knots": "kn", "°c": "c", "°f": "f", "°k": "k", "celsius": "c",
     "fahrenheit": "f", "yard": "yd", "yards": "yd", "hectare": "ha", "hectares": "ha", "gram": "g", "grams": "g",
     "μm": "um", "µm": "um", "micrometre": "um", "centimetre": "cm", "centimetres": "cm", "millimetre": "mm",
     "millimetres": "mm", "ounce": "oz", "ounces": "oz", "stone": "st", "nautical mile": "nmi",
@@ -372,14 +373,15 @@ def _quantities(values: list[str]) -> tuple[list[str], list[str], int]:
 
 
 def _value(number: str) -> float:
+    """The number; NaN if it is none, so that it is shown as it is and not converted."""
     number = number.replace(",", "").replace("−", "-")
     try:
         if "/" in number:
             sign = -1 if number.startswith("-") else 1
             return float(sign * sum(Fraction(part) for part in number.lstrip("-+").replace("//", "/").split()[:2]))
-        return float(number) if len(number) <= _MAX_DIGITS else 0.0
+        return float(number) if len(number) <= _MAX_DIGITS else math.nan
     except (ValueError, ZeroDivisionError, OverflowError):
-        return 0.0
+        return math.nan
 
 
 def _quantity(numbers: list[str], words: list[str], unit: Unit, style: _Style, *, given: bool) -> str:
@@ -500,8 +502,9 @@ def _converted(
     large, small = target
     if large.kind != unit.kind:
         return None
-    results = [_in_unit(_value(number), unit, large) for number in numbers]
-    if not all(math.isfinite(result) and abs(result) < 1e25 for result in results):
+    values = [_value(number) for number in numbers]
+    results = [_in_unit(value, unit, large) for value in values]
+    if not all(value == 0 or 1e-30 < abs(value) < 1e25 for value in (*values, *results)):  # nor NaN
         return None
     if small is not None:
         return _in_two(results[0], large, small, digits, style)
@@ -564,7 +567,7 @@ def _decimals(number: str, result: float, unit: Unit, target: Unit, sigfig: int)
         kelvin = abs(result + target.shift) * target.factor
         return max(given, 2 - math.floor(math.log10(kelvin))) if kelvin > 1e-6 else max(given, 0)
     value = _value(number)
-    ratio = abs(result / value) if value and result else unit.factor / target.factor
+    ratio = abs(result / value if value and result else unit.factor / target.factor)
     if target.symbol == "ft" and value == math.floor(value):
         ratio = unit.factor  # whole numbers become as precise in feet as metres are
     # About as precise as what is given, but two significant figures at least.

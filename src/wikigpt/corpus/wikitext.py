@@ -1,6 +1,6 @@
 """Wikitext to plain text, in the order in which MediaWiki does it.
 
-1. `tags` takes comments and extension tags (`<ref>`, `<math>`, …) out.
+1. `tags` takes comments and extension tags (`<ref>`, `<math>`, …) out; `sections` cuts those that are not wanted.
 2. `brackets` replaces templates, links and `-{…}-` by what a reader sees, innermost first.
 3. `layout` reads lines: tables, headings, lists, bold and italic.
 4. `finish` removes HTML, decodes entities, and mends what dropped constructs left behind.
@@ -18,12 +18,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.brackets import fill_in
-from wikigpt.corpus.finish import decode_entities, drop_empty_sections, finish, strip_html
+from wikigpt.corpus.finish import decode_entities, finish, strip_html
 from wikigpt.corpus.languages import CATEGORY_NAMESPACES, DISAMBIGUATION_TITLE, FILE_NAMESPACES, REDIRECT, capital
 from wikigpt.corpus.layout import lay_out
 from wikigpt.corpus.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
+from wikigpt.corpus.sections import cut_sections, drop_empty_sections
 from wikigpt.corpus.tags import take_tags
-from wikigpt.corpus.variants import FALLBACKS, Conversion, Rules
+from wikigpt.corpus.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
 from wikigpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ class Options:
 
     `keep_tables`: tables are kept as one row a line, cells joined by " | ", instead of being dropped.
     `max_seconds`: a page that takes longer raises `TooSlow`. `rules`: template rules of the user's own, by the
-    template's name, as `templates.compile_rules` reads them.
+    template's name, as `templates.compile_rules` reads them. `skip_sections`: sections of these names (in lower case,
+    such as "references") are left out before they are read.
     """
 
     keep_tables: bool = False
     max_seconds: float | None = None
     rules: Mapping[str, str] = field(default_factory=dict)
+    skip_sections: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class Article:
     langlinks: tuple[tuple[str, str], ...] = ()
     redirect: str | None = None
     disambiguation: bool = False
+    sections_dropped: int = 0  # by `Options.skip_sections`
 
 
 _STRIPPED = re.compile(rf"{STRIP}([0-9]+){STRIP}")
@@ -87,7 +91,9 @@ class Page:
     categories: dict[str, None] = field(default_factory=dict)
     langlinks: dict[tuple[str, str], None] = field(default_factory=dict)
     disambiguation: bool = False
+    sections_dropped: int = 0
     in_lead: bool = True  # no running text has been seen yet
+    converts: bool = False  # whether the wiki has a language converter, and `-{…}-` is markup
     depth: int = 1  # constructs open around the one that is being rendered, the page itself included
 
     def literal(self, text: str) -> str:
@@ -164,12 +170,16 @@ def read_wikitext(
         files=_either(FILE_NAMESPACES, file_namespaces),
         category_names=_either(CATEGORY_NAMESPACES, category_namespaces),
         rules=Rules(variant if lang.partition("-")[0] == "zh" else None),
+        converts=lang.partition("-")[0] in CONVERTER_LANGUAGES,
         rules_by_name=_compiled(tuple(options.rules.items())) if options.rules else {},
         keep_tables=options.keep_tables,
         deadline=time.perf_counter() + options.max_seconds if options.max_seconds is not None else None,
     )
-    page.rules.read_switches(text)
+    if page.converts:
+        page.rules.read_switches(text)
     body = take_tags(text, page)
+    if options.skip_sections:
+        body = cut_sections(body, options.skip_sections, page)
     page.has_terms = _TERM.search(body) is not None
     page.check_time()
     body = fill_in(body, page)
@@ -212,18 +222,18 @@ def _compiled(rules: tuple[tuple[str, str], ...]) -> Mapping[str, "Handler"]:
 
 def _article(body: str, page: Page) -> Article:
     """Convert what was read to the page's variant, and to Unicode's composed form (NFC)."""
-    convert = Conversion(page.rules)
-    facts = tuple(
-        dict.fromkeys(
-            (convert(key, everywhere=True), unicodedata.normalize("NFC", convert(value, everywhere=True)))
-            for key, value in page.facts
-        )
-    )
+    title, facts, categories = page.title, dict.fromkeys(page.facts), tuple(page.categories)
+    if page.converts:
+        convert = Conversion(page.rules)
+        body, title = convert(body).strip(), convert.title(title)
+        facts = dict.fromkeys((convert(key, everywhere=True), convert(value, everywhere=True)) for key, value in facts)
+        categories = tuple(convert(name, everywhere=True) for name in categories)
     return Article(
-        text=unicodedata.normalize("NFC", convert(body).strip()),
-        title=unicodedata.normalize("NFC", convert.title(page.title)),
-        facts=facts,
-        categories=tuple(convert(name, everywhere=True) for name in page.categories),
+        text=unicodedata.normalize("NFC", body),
+        title=unicodedata.normalize("NFC", title),
+        facts=tuple((key, unicodedata.normalize("NFC", value)) for key, value in facts),
+        categories=categories,
         langlinks=tuple(page.langlinks),
         disambiguation=page.disambiguation or DISAMBIGUATION_TITLE.search(page.title) is not None,
+        sections_dropped=page.sections_dropped,
     )

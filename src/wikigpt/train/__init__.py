@@ -1,10 +1,15 @@
 """Training: packed batches, objectives, optimizers, checkpoints, and the one loop that uses them."""
 
+from typing import TYPE_CHECKING
+
+from wikigpt.lazy import lazy
 from wikigpt.train.config import TrainConfig
-from wikigpt.train.evaluation import HeldOut, evaluate_shards
-from wikigpt.train.loop import TrainingError, TrainResult, train
-from wikigpt.train.metrics import read_metrics
-from wikigpt.train.objectives import CausalLM, Chat
+
+if TYPE_CHECKING:
+    from wikigpt.train.evaluation import HeldOut, evaluate_shards
+    from wikigpt.train.loop import TrainingError, TrainResult, train
+    from wikigpt.train.metrics import read_metrics
+    from wikigpt.train.objectives import CausalLM, Chat
 
 __all__ = [
     "CausalLM",
@@ -17,3 +22,16 @@ __all__ = [
     "read_metrics",
     "train",
 ]
+__getattr__ = lazy(
+    __name__,
+    {
+        "CausalLM": "objectives",
+        "Chat": "objectives",
+        "HeldOut": "evaluation",
+        "TrainResult": "loop",
+        "TrainingError": "loop",
+        "evaluate_shards": "evaluation",
+        "read_metrics": "metrics",
+        "train": "loop",
+    },
+)
