@@ -14,7 +14,14 @@ from conftest import WIKIGPT
 from wikigpt.sample import write_dumps
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "README.zh-CN.md", "docs/guide.md", "docs/guide.zh-CN.md", "docs/corpus.md", "docs/corpus.zh-CN.md"]
+PAGES = [
+    "README.md",
+    "README.zh-CN.md",
+    "docs/guide.md",
+    "docs/guide.zh-CN.md",
+    "docs/corpus.md",
+    "docs/corpus.zh-CN.md",
+]
 QUICK = (
     "--set pretrain.minutes=none --set pretrain.steps=2 --set finetune.minutes=none --set finetune.steps=2 "
     "--set pretrain.compile=off --set finetune.compile=off --set model.d_model=64 --set model.n_layers=1 "

@@ -1,6 +1,7 @@
 """Wikitext to plain text: what MediaWiki shows a reader, for any string, in linear time."""
 
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -465,6 +466,7 @@ MARKUP = [
     "<sub>",
     "</sub>",
     "==",
+    "\n== word ==\n",
     "*",
     ":",
     ";",
@@ -496,6 +498,8 @@ MARKUP = [
     "NoteTA|1=",
     "word ",
     "文",
+    "e\u0301",
+    "\u0301",
     "__TOC__",
     "<math>",
     "</math>",
@@ -514,13 +518,18 @@ MARKUP = [
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(MARKUP), max_size=60).map("".join), st.sampled_from([None, "zh-hans", "zh-tw"]))
-def test_any_markup_is_accepted_and_leaves_no_marks(text: str, variant: str | None) -> None:
-    article = read_wikitext(text, lang="zh", variant=variant, title="T")
+@given(
+    st.lists(st.sampled_from(MARKUP), max_size=60).map("".join),
+    st.sampled_from([None, "zh-hans", "zh-tw"]),
+    st.sampled_from([Options(), Options(keep_tables=True, skip_sections=frozenset({"word"}))]),
+)
+def test_any_markup_is_accepted_and_leaves_no_marks(text: str, variant: str | None, options: Options) -> None:
+    article = read_wikitext(text, lang="zh", variant=variant, title="T", options=options)
     pairs = [*article.facts, *article.langlinks]
     for shown in (article.text, article.title, *article.categories, *(value for pair in pairs for value in pair)):
         assert not set(shown) & set("\x00\x01\x02\x03\x04\x05\x06\x0e\x0f\x7f\ud800")
     assert article.text == article.text.strip()
+    assert unicodedata.is_normalized("NFC", article.text)
 
 
 @settings(max_examples=200, deadline=None)

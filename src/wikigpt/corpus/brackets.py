@@ -93,11 +93,8 @@ class _Frame:
 def _arguments(content: str) -> list[Argument]:
     """The same for a template with nothing nested in it."""
     title, *parts = content.split("|")
-    arguments: list[Argument] = [(None, title)]
-    for part in parts:
-        name, equals, value = _split_at_equals(part) if "\n==" in part else part.partition("=")
-        arguments.append((name, value) if equals else (None, part))
-    return arguments
+    split = map(_split_at_equals, parts) if "\n==" in content else [part.partition("=") for part in parts]
+    return [(None, title)] + [(name, value) if equals else (None, name) for name, equals, value in split]
 
 
 _HEADING_LINE = re.compile(r"(?<=\n)==[^\n]*")
@@ -136,8 +133,14 @@ class _Reader:
             number += 2
             mark = token[0]
             if mark in "[{" or token == "-{":
-                if token == "{{" and number < last and pieces[number + 1] == "}}" and len(stack) <= MAX_DEPTH:
-                    top.add(self._template(_arguments(pieces[number])))  # nothing nested: most templates
+                following = pieces[number + 1] if number < last and len(stack) <= MAX_DEPTH else ""
+                # With nothing nested in it, as most are, it needs no frame.
+                if token == "{{" and following == "}}":
+                    top.add(self._template(_arguments(pieces[number])))
+                    number += 2
+                    continue
+                if token == "[[" and following == "]]" and (top.kind != "[" or top.piped):
+                    top.add(link(pieces[number].split("|"), page))
                     number += 2
                     continue
                 self._open(mark, len(token))

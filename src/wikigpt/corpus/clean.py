@@ -13,7 +13,7 @@ from typing import Any, Literal
 from wikigpt.corpus import extracted
 from wikigpt.corpus.document import Document, split_of
 from wikigpt.corpus.dump import Damage, Page, Site
-from wikigpt.corpus.filters import normalise, reason_to_drop, without_boilerplate
+from wikigpt.corpus.filters import BOILERPLATE, normalise, reason_to_drop, without_boilerplate
 from wikigpt.corpus.languages import DISAMBIGUATION_TITLE, capital
 from wikigpt.corpus.shards import Shard, language_of, pages_of, single_pages
 from wikigpt.corpus.variants import converter
@@ -176,7 +176,10 @@ class _Cleaner:
         self.site, self.settings = site, settings
         self.files, self.categories = site.names_of(6), site.names_of(14)
         self.options = Options(
-            keep_tables=settings.keep_tables, max_seconds=settings.page_seconds, rules=settings.templates
+            keep_tables=settings.keep_tables,
+            max_seconds=settings.page_seconds,
+            rules=settings.templates,
+            skip_sections=frozenset() if settings.keep_references else BOILERPLATE,
         )
         self.redact = None
         if settings.privacy:
@@ -229,10 +232,10 @@ class _Cleaner:
             for name, target in _homonyms(page):
                 self._lead(lang, name, target)
             raise _Drop("disambiguation", article.text)
-        text = article.text
-        if not self.settings.keep_references:
+        text, sections = article.text, 0
+        if not self.settings.keep_references:  # those whose heading only shows in the text
             text, sections = without_boilerplate(text)
-            self.result.sections += sections
+        self.result.sections += article.sections_dropped + sections
         reason = reason_to_drop(text, lang, self.settings.min_chars)
         if reason:
             raise _Drop(reason, text)

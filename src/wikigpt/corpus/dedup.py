@@ -17,7 +17,8 @@ BANDS = 16  # of 8 values: at similarity 0.9 one of 10,000 pairs is overlooked, 
 SEED = 1
 KEPT, DUPLICATE, NEAR_DUPLICATE = 0, 1, 2
 
-_MULTIPLIER = 0x9E3779B1  # 2^32 / golden ratio
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
+_EVERY_16TH = np.uint64(1 << 60)
 _SAMPLED_ABOVE = 4_096  # bytes; of longer documents every 16th window is enough
 _FEWEST = 16  # windows; a shorter document is not sketched
 _BATCH = 1_000_000  # bytes; what fits into the cache
@@ -45,33 +46,26 @@ def sketches(texts: Iterable[bytes]) -> Iterator[bytes | None]:
 def _sketched(texts: list[bytes]) -> Iterator[bytes | None]:
     if not texts:
         return
-    windows = _windows(np.frombuffer(b"".join(texts), np.uint8))
-    rows: list[NDArray[np.uint64]] = []
-    start = 0
-    for text in texts:
-        own = windows[start : max(start, start + len(text) - 31)]
-        start += len(text)
-        if len(text) > _SAMPLED_ABOVE:
-            own = own[own >> np.uint32(28) == 0]
-        rows.append(own.astype(np.uint64))
-    offsets = np.cumsum([0, *map(len, rows)], dtype=np.uint64)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(rows), offsets, PERMUTATIONS, SEED)
-    for row, digest in zip(rows, matrix.to_rows(), strict=True):
-        yield np.array(digest, np.uint32).tobytes() if len(row) >= _FEWEST else None
-
-
-def _windows(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """A polynomial hash of the 32 bytes from each position on."""
-    if len(data) < 32:
-        return np.zeros(0, np.uint32)
-    hashes: NDArray[np.uint32] = np.ndarray(len(data) - 3, np.dtype("<u4"), data, strides=(1,))  # 4 bytes each
-    factor = _MULTIPLIER
-    for step in (4, 8, 16):  # windows of 8, 16 and 32 bytes
-        later = hashes[step:]
-        hashes = hashes[:-step] * np.uint32(factor)
-        hashes += later
-        factor = factor * factor % 2**32
-    return hashes
+    data = b"".join(texts)
+    words: NDArray[np.uint64] = np.ndarray(max(0, len(data) - 7), np.dtype("<u8"), data, strides=(1,))  # 8 bytes each
+    # Chosen by what stands there, so that texts that share a window choose it both.
+    chosen = words * _MULTIPLIER < _EVERY_16TH
+    ends = np.cumsum([len(text) for text in texts])
+    starts = ends - [len(text) for text in texts]
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if end - start <= _SAMPLED_ABOVE:
+            chosen[start:end] = True
+        chosen[max(start, end - 31) : end] = False  # no whole window begins here
+    positions = np.flatnonzero(chosen)
+    windows = words[positions]
+    for step in (8, 16, 24):
+        windows = windows * _MULTIPLIER ^ words[positions + step]
+    windows ^= windows >> np.uint64(32)
+    windows *= _MULTIPLIER
+    offsets = np.searchsorted(positions, [0, *ends]).astype(np.uint64)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(windows, offsets, PERMUTATIONS, SEED)
+    for size, digest in zip(np.diff(offsets), matrix.to_rows(), strict=True):
+        yield np.array(digest, np.uint32).tobytes() if size >= _FEWEST else None
 
 
 def find_duplicates(
@@ -108,7 +102,7 @@ def _mixed(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
     """One 64-bit value for each row."""
     mixed = np.zeros(len(values), np.uint64)
     for column in values.T:
-        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ column) * _MULTIPLIER
         mixed ^= mixed >> np.uint64(29)
     return mixed
 

@@ -161,6 +161,10 @@ class _Head(_Reader):
             setattr(self.site, name, value)
 
 
+_COLLECTED = frozenset({"title", "ns", "id", "model", "text"})
+_ENDED = _COLLECTED | {"contributor", "page"}
+
+
 class _Pages(_Reader):
     """Fills `pages`. A page has some twenty elements, so what is done for each is kept short."""
 
@@ -174,8 +178,9 @@ class _Pages(_Reader):
         self.line = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        name = name.removeprefix(self.prefix)
-        if name in ("title", "ns", "id", "model", "text"):
+        if self.prefix:
+            name = name.removeprefix(self.prefix)
+        if name in _COLLECTED:
             self.collect()
         elif name in ("revision", "contributor"):
             self.parent = name
@@ -188,7 +193,10 @@ class _Pages(_Reader):
             self.page.too_large = True
 
     def end(self, name: str) -> None:
-        name = name.removeprefix(self.prefix)
+        if self.prefix:
+            name = name.removeprefix(self.prefix)
+        if name not in _ENDED:
+            return
         page = self.page
         if name == "text":
             page.text = self.text()

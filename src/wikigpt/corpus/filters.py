@@ -72,7 +72,7 @@ def normalise(text: str) -> str:
 
 
 # Sections that hold references and links, not knowledge. Lower case.
-_BOILERPLATE = words(
+BOILERPLATE = words(
     """see_also references external_links further_reading notes footnotes bibliography sources citations
     notes_and_references references_and_notes works_cited related_pages other_websites
     参考文献 参考资料 參考文獻 參考資料 参考来源 參考來源 参考 參考 参考书目 參考書目 外部链接 外部連結 外部连结
@@ -91,10 +91,10 @@ def without_boilerplate(text: str) -> tuple[str, int]:
     dropping = dropped = 0  # `dropping`: level of the section that is being dropped
     lead, *sections = ("\n" + text).split("\n##")
     for section in sections:
-        marks, _, name = section.partition("\n")[0].partition(" ")
+        marks, _, name = section[:80].partition("\n")[0].partition(" ")
         level = len(marks)
         if level < dropping or not dropping:
-            dropping = level + 1 if name.strip(" :：").lower() in _BOILERPLATE else 0
+            dropping = level + 1 if name.strip(" :：").lower() in BOILERPLATE else 0
             dropped += dropping > 0
         if not dropping:
             kept.append(section)

@@ -2,6 +2,7 @@
 
 import html.entities
 import re
+import unicodedata
 from collections.abc import Callable
 
 from wikigpt.corpus.inline import SUBSCRIPT
@@ -60,9 +61,9 @@ def _single_spaces(text: str) -> str:
 
 
 def _visible(line: str) -> str:
-    """The line with ordinary spaces (but the ideographic one stays), and without characters that show nothing."""
+    """The line in composed form (NFC), with ordinary spaces (but the ideographic one stays) and nothing invisible."""
     line = _ODD.sub(lambda match: "" if match.group() in _INVISIBLE else " ", line)
-    return (_single_spaces(line) if "  " in line else line).strip()
+    return unicodedata.normalize("NFC", (_single_spaces(line) if "  " in line else line).strip())
 
 
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9]*+)(?=[\s/>])([^<>]*+)>", re.IGNORECASE)

@@ -24,7 +24,8 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
     lines = text.split("\n")
     if has_tables(text):
         lines = take_tables(lines, keep=page.keep_tables)
-    lines = [_line(line, headings) if line and (line[0] in _STARTS or "''" in line) else line for line in lines]
+    # For one character, `in` is several times as fast as for two.
+    lines = [_line(line, headings) if line and (line[0] in _STARTS or "'" in line) else line for line in lines]
     text = "\n".join(lines)
     if _SQUARE.search(text) or _CURLY.search(text):
         text = "\n".join(map(_without_strays, text.split("\n")))

@@ -8,6 +8,7 @@ from wikigpt.corpus.marks import GONE
 _ROW_MARKS = ("|-", "|}", "|+")
 _PIPE = re.compile(r"\|(?:(?<=\{\|)|(?<=\n\|))")  # looking for one character, then back, is fast
 _OPENING = re.compile(rf"[\s:*#{GONE}]*\{{\|")
+_STARTS = frozenset(f" \t:*#{{|!{GONE}")  # what a line outside of tables must begin with to matter here
 _HEADING = re.compile(r"=.*=\s*\Z")
 _STRAY_PARAMETER = re.compile(r"\s*\|\s*[\w .'-]{1,40}=")
 CELL_SEPARATOR = " | "
@@ -24,6 +25,9 @@ def take_tables(lines: list[str], *, keep: bool) -> list[str]:
     tables: list[_Table] = []  # those that are open, the outermost first
     broken = False  # inside a table that something other than `{|` opened
     for line in lines:
+        if not tables and (not line or line[0] not in _STARTS):
+            out.append(line)
+            continue
         start = line.lstrip()
         if "{|" in start and _OPENING.match(start):
             tables.append(_Table() if keep else _DROPPED)

@@ -228,8 +228,10 @@ def _article(body: str, page: Page) -> Article:
         body, title = convert(body).strip(), convert.title(title)
         facts = dict.fromkeys((convert(key, everywhere=True), convert(value, everywhere=True)) for key, value in facts)
         categories = tuple(convert(name, everywhere=True) for name in categories)
+    if page.converts or len(page.literals) > len(LITERALS):  # else every line is in that form already
+        body = unicodedata.normalize("NFC", body)
     return Article(
-        text=unicodedata.normalize("NFC", body),
+        text=body,
         title=unicodedata.normalize("NFC", title),
         facts=tuple((key, unicodedata.normalize("NFC", value)) for key, value in facts),
         categories=categories,
