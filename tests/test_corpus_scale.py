@@ -428,7 +428,8 @@ def test_damaged_pages_are_left_out_if_asked(tmp_path: Path) -> None:
     manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c", skip_damaged=True)
     assert titles(tmp_path / "c") == [f"Page {i}" for i in range(20) if i not in (7, 11)]
     assert manifest["drops"] == {"damaged": 2}
-    assert [entry["reason"].partition(":")[0] for entry in manifest["skipped"]] == ["damaged", "damaged"]
+    assert [entry["title"] for entry in manifest["skipped"]] == ["Page 7", "Page 11"]
+    assert all(entry["reason"].startswith("damaged: this is not well-formed XML") for entry in manifest["skipped"])
 
 
 def test_what_stands_before_the_damage_is_kept_if_asked(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.links import link, simple_links
+from wikigpt.corpus.marks import GONE, PIPE
 from wikigpt.corpus.templates import render
 from wikigpt.corpus.variants import resolve
 
@@ -25,6 +26,7 @@ _PAIRS = (
     (re.compile(r"\[\[(?!\w+://)"), "]]"),
     (re.compile(r"-\{(?!\{)"), "}-"),
 )
+_CLOSING = {"{{": "}}", "[[": "]]"}
 Argument = tuple[str | None, str]  # name and value; the name is None without an equals sign
 
 
@@ -80,18 +82,14 @@ class _Frame:
 
     def parts(self) -> list[str]:
         """The content of a link or of `-{…}-`: the parts between pipes."""
-        if len(self.pieces) == 1:
-            return self.pieces[0].split("|")
-        parts: list[list[str]] = [[]]
-        for number, piece in enumerate(self.pieces):
-            first, *others = (piece,) if number % 2 else piece.split("|")
-            parts[-1].append(first)
-            parts += ([other] for other in others)
-        return ["".join(part) for part in parts]
+        self.pieces[1::2] = [piece.replace("|", PIPE) for piece in self.pieces[1::2]]
+        return "".join(self.pieces).split("|")
 
 
 def _arguments(content: str) -> list[Argument]:
     """The same for a template with nothing nested in it."""
+    if "|" not in content:
+        return [(None, content)]
     title, *parts = content.split("|")
     split = map(_split_at_equals, parts) if "\n==" in content else [part.partition("=") for part in parts]
     return [(None, title)] + [(name, value) if equals else (None, name) for name, equals, value in split]
@@ -114,6 +112,7 @@ class _Reader:
         self.stack = [_Frame("", 0)]
         self.overflow = 0  # how many constructs are open beyond MAX_DEPTH
         self.braces = 0  # how many frames of kind "{" are open
+        self.gone: set[str] = set()  # templates that showed nothing, which many pages repeat
 
     def read(self, pieces: list[str]) -> str:
         """Put together `pieces`: wikitext and brackets in turns."""
@@ -134,13 +133,8 @@ class _Reader:
             mark = token[0]
             if mark in "[{" or token == "-{":
                 following = pieces[number + 1] if number < last and len(stack) <= MAX_DEPTH else ""
-                # With nothing nested in it, as most are, it needs no frame.
-                if token == "{{" and following == "}}":
-                    top.add(self._template(_arguments(pieces[number])))
-                    number += 2
-                    continue
-                if token == "[[" and following == "]]" and (top.kind != "[" or top.piped):
-                    top.add(link(pieces[number].split("|"), page))
+                if following == _CLOSING.get(token) and (mark == "{" or top.kind != "[" or top.piped):
+                    top.add(self._whole(mark, pieces[number]))
                     number += 2
                     continue
                 self._open(mark, len(token))
@@ -149,6 +143,17 @@ class _Reader:
             top = stack[-1]
         self._give_up(0)
         return "".join(stack[0].pieces)
+
+    def _whole(self, mark: str, content: str) -> str:
+        """What a template or link shows in which nothing is nested; most need no frame."""
+        if mark == "[":
+            return link(content.split("|"), self.page)
+        if content in self.gone:
+            return GONE
+        shown = self._template(_arguments(content))
+        if shown == GONE and "=" not in content:  # with named arguments it may yet be an infobox
+            self.gone.add(content)
+        return shown
 
     def _open(self, mark: str, count: int) -> None:
         stack = self.stack
@@ -236,6 +241,8 @@ class _Reader:
         return width
 
     def _template(self, arguments: list[Argument]) -> str:
-        self.page.check_time()
-        self.page.depth = len(self.stack)
-        return render(arguments, self.page)
+        page = self.page
+        if page.deadline is not None:
+            page.check_time()
+        page.depth = len(self.stack)
+        return render(arguments, page)

@@ -15,8 +15,8 @@ from wikigpt.corpus.dump import Damage, Site
 from wikigpt.corpus.executors import Executor, clean_all
 from wikigpt.corpus.merge import LENGTH_EDGES, Merged, Work, merge
 from wikigpt.corpus.report import write_report
-from wikigpt.corpus.shards import Shard, read_shards
-from wikigpt.corpus.source import Source, list_inputs
+from wikigpt.corpus.shards import Shard, line_before, read_shards
+from wikigpt.corpus.source import STDIN, Source, list_inputs
 from wikigpt.corpus.templates import compile_rules
 from wikigpt.corpus.variants import FALLBACKS
 from wikigpt.corpus.write import MANIFEST
@@ -211,7 +211,7 @@ class _Reading:
                         self.sites.setdefault(number, shard.site)
                         shard = replace(shard, number=len(self.documents))
                         # What has been read until it was cut, and where that was, tells whether it is the same.
-                        identity = fingerprint(source.so_far(), shard.position, shard.line, len(shard.data))
+                        identity = fingerprint(source.so_far(), shard.position, shard.start, shard.line)
                         facts = self.work.finished(shard.number, identity)
                         self.documents.append(-1)
                         if facts is not None:
@@ -267,7 +267,11 @@ class _Reading:
 
     def _explain(self, damage: Damage) -> str:
         source = self.sources[damage.source]
-        where = f", line {damage.line}" if damage.line else ""
+        where = ""
+        if damage.line and not damage.start:
+            where = f", line {damage.line}"
+        elif damage.line and source.path != STDIN:
+            where = f", line {line_before(source.path, damage.start) + damage.line}"
         pages = self.seen[damage.source] + damage.pages
         advice = (
             "the dump is damaged or incomplete: fetch it again"

@@ -96,8 +96,8 @@ def clean_shard(shard: Shard, settings: Settings, secret: bytes | None = None) -
                 cleaner.add(page)
     except Damage as damage:
         if not settings.skip_damaged:
-            line = damage.line + shard.line - 1 if damage.line and shard.line else None
-            raise Damage(damage.problem, line, damage.pages, shard.source) from None
+            line = damage.line + shard.line - 1 if damage.line else None
+            raise Damage(damage.problem, line, damage.pages, shard.source, shard.start) from None
         return _salvaged(shard, settings, secret, damage)
     return cleaner.finish()
 
@@ -122,11 +122,18 @@ def _salvaged(shard: Shard, settings: Settings, secret: bytes | None, damage: Da
                 cleaner.add(page)
         except Damage as problem:
             damaged += 1
-            where = f"line {single.line}" if single.line else "a page"
-            cleaner.skip("damaged", where, problem.problem)
+            cleaner.skip(
+                "damaged", f"line {single.line}" if single.kind == "jsonl" else _title_in(single), problem.problem
+            )
     if not damaged:  # what is damaged is not a page, but the end of the file
         cleaner.result.skipped.append({"title": "", "reason": f"damaged: {damage.problem}"})
     return cleaner.finish()
+
+
+def _title_in(shard: Shard) -> str:
+    """The title of a page whose XML cannot be read."""
+    match = re.search(rb"title>([^<]{1,500})</", shard.data)
+    return match.group(1).decode("utf-8", "replace") if match else ""
 
 
 def skipped_page(shard: Shard, reason: str, settings: Settings) -> Cleaned:

@@ -13,11 +13,15 @@ TOO_LARGE = b"<too-large/>"  # stands for the text of a page of which only the b
 
 
 class Damage(Exception):
-    """An input that cannot be read on: what is wrong, at which line, after how many pages, in which source."""
+    """An input that cannot be read on.
 
-    def __init__(self, problem: str, line: int | None = None, pages: int = 0, source: int = 0) -> None:
-        super().__init__(problem, line, pages, source)
-        self.problem, self.line, self.pages, self.source = problem, line, pages, source
+    What is wrong, at which line (counted from byte `start` of the source's content), after how many pages, and
+    the number of the source.
+    """
+
+    def __init__(self, problem: str, line: int | None = None, pages: int = 0, source: int = 0, start: int = 0) -> None:
+        super().__init__(problem, line, pages, source, start)
+        self.problem, self.line, self.pages, self.source, self.start = problem, line, pages, source, start
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ def _line(line: str, marked: bool) -> str:
         # A template that shows nothing does not keep a line from beginning behind it.
         bare = line.lstrip(_NOTHING) if line[0] == GONE else line
         first = bare[:1]
-        if first == "=":
+        if first == "=" and len(bare) > 2:
             level, name = heading(bare.rstrip(_NOTHING))
             if level:
                 name = without_quotes(name)

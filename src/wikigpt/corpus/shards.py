@@ -20,7 +20,7 @@ from wikigpt.corpus.languages import LANGUAGE_CODES
 from wikigpt.corpus.source import BLOCK, Source
 from wikigpt.errors import UserError
 
-SHARD_BYTES = 8_000_000  # of content: about half a second's work
+SHARD_BYTES = 8_000_000  # of content: about a third of a second's work
 BZ2_SHARD_BYTES = 2_000_000  # wiki XML shrinks to about a quarter
 MAX_PAGE_BYTES = 40_000_000  # of XML; of a longer page only the title is kept
 MAX_HEAD = 16_000_000  # bytes before the first page
@@ -37,7 +37,8 @@ class Shard:
     kind: str  # "xml", "xml.bz2", "jsonl" or "rows" (an Arrow stream)
     data: bytes
     position: int = 0  # bytes of the source that were read when this was cut
-    line: int | None = None  # of the source, where the data begins
+    start: int = 0  # where in the source's content the data of XML begins, in bytes
+    line: int = 1  # the same as a line number, of JSON lines only
     prefix: bytes = b""  # of the XML elements' names
     last: bool = False  # the source ends with it
     number: int = 0  # among the shards of all sources
@@ -67,7 +68,7 @@ def pages_of(shard: Shard) -> Iterator[Page]:
     else:
         for number, line in enumerate(shard.data.split(b"\n"), 1):
             if line.strip():
-                yield json_page(line, number, default_id=(shard.line or 1) + number - 1)
+                yield json_page(line, number, default_id=shard.line + number - 1)
 
 
 # MediaWiki XML
@@ -79,13 +80,13 @@ def _xml_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard
     site = _site(source, head, lang, whole=not rest)
     if not rest:
         return
-    line = head.count(b"\n") + 1
+    start = len(head)
     try:
         for piece in _cut_pages(blocks, rest, prefix):
-            yield Shard(number, site, "xml", piece.data, source.bytes_read, line, prefix)
-            line += piece.lines
+            yield Shard(number, site, "xml", piece.data, source.bytes_read, start, prefix=prefix)
+            start += piece.size
     except Damage as damage:
-        raise Damage(damage.problem, line + damage.line - 1 if damage.line else None) from None
+        raise Damage(damage.problem, damage.line, start=start) from None
 
 
 def _split_head(blocks: Iterator[bytes]) -> tuple[bytes, bytes, bytes]:
@@ -119,7 +120,7 @@ def _site(source: Source, head: bytes, lang: str | None, *, whole: bool = False)
 @dataclass(slots=True)
 class _Piece:
     data: bytes
-    lines: int  # that it takes in the source
+    size: int  # bytes that it takes in the source
 
 
 def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bool = True) -> Iterator[_Piece]:
@@ -145,14 +146,13 @@ def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bo
             if end < 0:
                 break
             data = bytes(memoryview(buffer)[: end + len(closing)])
-            yield _Piece(data, data.count(b"\n"))
+            yield _Piece(data, len(data))
             del buffer[: len(data)]
         if len(buffer) > MAX_PAGE_BYTES:
             text = buffer.find(b"<" + prefix + b"revision", buffer.find(opening))
             stub = bytes(buffer[: max(text, 0)]) + TOO_LARGE + closing
-            lines = buffer.count(b"\n")
             skipped, rest = _skip_page(blocks, bytes(buffer[-len(closing) :]), closing)
-            yield _Piece(stub, lines + skipped)
+            yield _Piece(stub, len(buffer) + skipped)
             buffer = bytearray(rest)
     if damage is not None:
         raise damage
@@ -163,16 +163,28 @@ def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bo
 
 
 def _skip_page(blocks: Iterator[bytes], end: bytes, closing: bytes) -> tuple[int, bytes]:
-    """Pass over the rest of a page; return the line ends in it, and what has been read behind it."""
-    lines = -end.count(b"\n")
+    """Pass over the rest of a page, of which `end` was read; return its size, and what has been read behind it."""
+    size = -len(end)
     for block in blocks:
-        found = (end + block).find(closing)
+        end += block
+        found = end.find(closing)
         if found >= 0:
-            rest = (end + block)[found + len(closing) :]
-            return lines + (end + block).count(b"\n") - rest.count(b"\n"), rest
-        lines += block.count(b"\n")
-        end = (end + block)[-len(closing) :]
-    return lines, b""
+            found += len(closing)
+            return size + found, end[found:]
+        size += len(end) - len(closing)
+        end = end[-len(closing) :]
+    return size, b""
+
+
+def line_before(path: Path, start: int) -> int:
+    """How many line ends stand before byte `start` of a file's content."""
+    lines = 0
+    for block in Source(path).blocks():
+        lines += block.count(b"\n", 0, start)
+        start -= len(block)
+        if start <= 0:
+            break
+    return lines
 
 
 def _multistream_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard]:
@@ -217,7 +229,7 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
 def single_pages(shard: Shard) -> Iterator[Shard]:
     """Each page of a shard as a shard of its own, also those that cannot be read (but not of a damaged bz2 stream)."""
     if shard.kind == "jsonl":
-        for number, row in enumerate(shard.data.split(b"\n"), shard.line or 1):
+        for number, row in enumerate(shard.data.split(b"\n"), shard.line):
             if row.strip():
                 yield replace(shard, data=row, line=number)
     elif shard.kind == "rows":
@@ -228,12 +240,11 @@ def single_pages(shard: Shard) -> Iterator[Shard]:
             yield replace(shard, data=_stream_of(table.slice(number, 1)))
     else:
         closing = b"</" + shard.prefix + b"page>"
-        data, line = shard.data, shard.line
+        data = shard.data
         if shard.kind == "xml.bz2":
             data = b"".join(_whole_blocks(shard.data))
         for page in data.split(closing)[:-1]:
-            yield replace(shard, kind="xml", data=page + closing, line=line)
-            line = line + page.count(b"\n") if line is not None else None
+            yield replace(shard, kind="xml", data=page + closing)
 
 
 def halves(shard: Shard) -> tuple[Shard, Shard] | None:
@@ -289,7 +300,7 @@ def _line_shards(number: int, source: Source, lang: str | None) -> Iterator[Shar
                 end = len(buffer)  # the last line needs no line end
             if not end:
                 break
-            yield Shard(number, site, "jsonl", bytes(buffer[:end]), source.bytes_read, line)
+            yield Shard(number, site, "jsonl", bytes(buffer[:end]), source.bytes_read, line=line)
             line += buffer.count(b"\n", 0, end)
             del buffer[:end]
         if len(buffer) > MAX_LINE:
@@ -305,7 +316,7 @@ def _text_shards(number: int, source: Source, lang: str | None) -> Iterator[Shar
     row = {"id": str(number + 1), "title": title, "text": text}
     site = Site(lang=lang or lang_from_name(source.path))
     data = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
-    yield Shard(number, site, "jsonl", data, source.bytes_read, 1)
+    yield Shard(number, site, "jsonl", data, source.bytes_read)
 
 
 def _parquet_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard]:

@@ -21,7 +21,7 @@ from wikigpt.corpus.brackets import fill_in
 from wikigpt.corpus.finish import decode_entities, finish, strip_html
 from wikigpt.corpus.languages import CATEGORY_NAMESPACES, DISAMBIGUATION_TITLE, FILE_NAMESPACES, REDIRECT, capital
 from wikigpt.corpus.layout import lay_out
-from wikigpt.corpus.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
+from wikigpt.corpus.marks import COLON, KEEP_CLOSE, KEEP_OPEN, LITERALS, PIPE, STRIP
 from wikigpt.corpus.sections import cut_sections, drop_empty_sections
 from wikigpt.corpus.tags import take_tags
 from wikigpt.corpus.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
@@ -115,7 +115,10 @@ class Page:
 
     def restored(self, text: str) -> str:
         """Put the literals back."""
-        return _STRIPPED.sub(lambda match: self.literals[int(match.group(1))], text) if STRIP in text else text
+        if STRIP in text:
+            text = text.replace(COLON, ":").replace(PIPE, "|")
+            text = _STRIPPED.sub(lambda match: self.literals[int(match.group(1))], text)
+        return text
 
     def check_time(self) -> None:
         """Raise `TooSlow` if the page's time is up."""

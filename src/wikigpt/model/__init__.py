@@ -11,6 +11,4 @@ if TYPE_CHECKING:
     from wikigpt.model.transformer import Transformer
 
 __all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "load_model", "save_model"]
-__getattr__ = lazy(
-    __name__, {"Cache": "cache", "Transformer": "transformer", "load_model": "hub", "save_model": "hub"}
-)
+__getattr__ = lazy(__name__, {"Cache": "cache", "Transformer": "transformer", "load_model": "hub", "save_model": "hub"})
