@@ -442,8 +442,9 @@ def test_what_stands_before_the_damage_is_kept_if_asked(tmp_path: Path) -> None:
     assert manifest["damage"] == [f"{tmp_path / 'a.bz2'}: the file is truncated: it ends too early"]
 
 
-def test_a_damaged_stream_among_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "BZ2_SHARD_BYTES", 1)  # one stream a shard
+@pytest.mark.parametrize("shard_bytes", [1, 10**9])  # one stream a shard, or all in one
+def test_a_damaged_stream_among_others(shard_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "BZ2_SHARD_BYTES", shard_bytes)
     data = wikimedia_multistream(many_pages(1000))
     borders = [i for i in range(len(data)) if data.startswith(b"BZh91AY&SY", i)]
     middle = borders[5] + 300

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 Facts = dict[str, Any]
 
@@ -41,11 +42,12 @@ class TerminalDisplay:
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.fields[stage]:<10}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=20),
+            # On a narrow terminal the message is cut, not the times.
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,

@@ -248,7 +248,7 @@ class _Reading:
         if self.progress:
             done = sum(source.size for source in self.sources[: shard.source]) + shard.position
             rate = self.pages_here / (time.monotonic() - self.started)
-            message = f"{self.articles():,} articles of {sum(self.seen):,} pages, {rate:,.0f} pages/s"
+            message = f"{self.articles():,} articles, {rate:,.0f} pages/s"
             self.progress(min(done, self.total) if self.total else done, self.total, message)
 
     def merging(self, shards: int) -> None:

@@ -9,15 +9,17 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from wikigpt.corpus.dump import TOO_LARGE, Damage, Page, Site, check_end, read_pages, read_site
 from wikigpt.corpus.extracted import json_page, row_page
 from wikigpt.corpus.languages import LANGUAGE_CODES
-from wikigpt.corpus.source import BLOCK, Source
+from wikigpt.corpus.source import BLOCK, BZ2_STREAM, Source
 from wikigpt.errors import UserError
 
 SHARD_BYTES = 8_000_000  # of content: about a third of a second's work
@@ -130,16 +132,8 @@ def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bo
     """
     opening, closing = b"<" + prefix + b"page>", b"</" + prefix + b"page>"
     buffer = bytearray(start)
-    damage: Damage | None = None
-    ended = False
-    while not ended:
-        try:
-            block = next(blocks, b"")
-        except Damage as stop:
-            damage, block = stop, b""
-        buffer += block
-        ended = not block
-        while len(buffer) >= SHARD_BYTES or ended:
+    for state in _growing(buffer, blocks):
+        while len(buffer) >= SHARD_BYTES or state != "more":
             # The last page that ends within the wanted size, or else the first one behind it.
             end = buffer.rfind(closing, 0, SHARD_BYTES)
             end = buffer.find(closing, SHARD_BYTES - len(closing)) if end < 0 else end
@@ -153,13 +147,25 @@ def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bo
             stub = bytes(buffer[: max(text, 0)]) + TOO_LARGE + closing
             skipped, rest = _skip_page(blocks, bytes(buffer[-len(closing) :]), closing)
             yield _Piece(stub, len(buffer) + skipped)
-            buffer = bytearray(rest)
-    if damage is not None:
-        raise damage
+            buffer[:] = rest
     if last:
         check_end(bytes(buffer), prefix)
     elif buffer.strip():
         raise Damage("a page does not end within its bz2 stream")
+
+
+def _growing(buffer: bytearray, blocks: Iterator[bytes]) -> Iterator[Literal["more", "end", "damage"]]:
+    """Append block after block to `buffer`, and at last nothing; then raise the `Damage` that ended them, if any."""
+    damage: Damage | None = None
+    try:
+        for block in blocks:
+            buffer += block
+            yield "more"
+    except Damage as stop:
+        damage = stop
+    yield "damage" if damage else "end"
+    if damage:
+        raise damage
 
 
 def _skip_page(blocks: Iterator[bytes], end: bytes, closing: bytes) -> tuple[int, bytes]:
@@ -216,18 +222,22 @@ def _unpacked_pages(shard: Shard) -> Iterator[Page]:
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:
-    with bz2.BZ2File(io.BytesIO(data)) as stream:
+    """The content of bz2 streams. (`bz2.open` takes a stream that is damaged at its beginning for the end.)"""
+    while data:
+        unpacker = bz2.BZ2Decompressor()
         try:
-            while block := stream.read(BLOCK):
-                yield block
-        except EOFError:
-            raise Damage("the file is truncated: it ends too early") from None
+            yield unpacker.decompress(data, BLOCK)
+            while not unpacker.eof:
+                if unpacker.needs_input:
+                    raise Damage("the file is truncated: it ends too early")
+                yield unpacker.decompress(b"", BLOCK)
         except OSError as error:
             raise Damage(f"the file is damaged ({error})") from None
+        data = unpacker.unused_data
 
 
 def single_pages(shard: Shard) -> Iterator[Shard]:
-    """Each page of a shard as a shard of its own, also those that cannot be read (but not of a damaged bz2 stream)."""
+    """Each page of a shard as a shard of its own, also those that cannot be read (but of bz2 only what unpacks)."""
     if shard.kind == "jsonl":
         for number, row in enumerate(shard.data.split(b"\n"), shard.line):
             if row.strip():
@@ -240,11 +250,9 @@ def single_pages(shard: Shard) -> Iterator[Shard]:
             yield replace(shard, data=_stream_of(table.slice(number, 1)))
     else:
         closing = b"</" + shard.prefix + b"page>"
-        data = shard.data
-        if shard.kind == "xml.bz2":
-            data = b"".join(_whole_blocks(shard.data))
-        for page in data.split(closing)[:-1]:
-            yield replace(shard, kind="xml", data=page + closing)
+        for content in [shard.data] if shard.kind == "xml" else _salvaged_streams(shard.data):
+            for page in content.split(closing)[:-1]:
+                yield replace(shard, kind="xml", data=page + closing)
 
 
 def halves(shard: Shard) -> tuple[Shard, Shard] | None:
@@ -268,12 +276,14 @@ def _together(pages: list[Shard]) -> Shard:
     return replace(pages[0], data=data)
 
 
-def _whole_blocks(data: bytes) -> Iterator[bytes]:
-    """The content of bz2 streams as far as it can be unpacked."""
-    try:
-        yield from _unpacked(data)
-    except Damage:
-        return
+def _salvaged_streams(data: bytes) -> Iterator[bytes]:
+    """The content of each bz2 stream, as far as it can be unpacked."""
+    borders = [match.start() for match in BZ2_STREAM.finditer(data)]
+    for start, end in pairwise([*borders, len(data)]):
+        blocks: list[bytes] = []
+        with suppress(Damage):
+            blocks.extend(_unpacked(data[start:end]))
+        yield b"".join(blocks)
 
 
 # What others extracted
@@ -284,19 +294,10 @@ def _line_shards(number: int, source: Source, lang: str | None) -> Iterator[Shar
     site = Site(lang=lang or lang_from_name(source.path))
     buffer = bytearray()
     line = 1
-    damage: Damage | None = None
-    blocks = source.blocks()
-    ended = False
-    while not ended:
-        try:
-            block = next(blocks, b"")
-        except Damage as stop:
-            damage, block = stop, b""
-        buffer += block
-        ended = not block
-        while len(buffer) >= SHARD_BYTES or (ended and buffer):
+    for state in _growing(buffer, source.blocks()):
+        while len(buffer) >= SHARD_BYTES or (state != "more" and buffer):
             end = buffer.rfind(b"\n", 0, SHARD_BYTES) + 1 or buffer.find(b"\n", SHARD_BYTES - 1) + 1
-            if not end and ended and damage is None:
+            if not end and state == "end":
                 end = len(buffer)  # the last line needs no line end
             if not end:
                 break
@@ -305,8 +306,6 @@ def _line_shards(number: int, source: Source, lang: str | None) -> Iterator[Shar
             del buffer[:end]
         if len(buffer) > MAX_LINE:
             raise Damage(f"this line is longer than {MAX_LINE:,} bytes", line)
-    if damage is not None:
-        raise damage
 
 
 def _text_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard]:

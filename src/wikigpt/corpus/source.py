@@ -37,7 +37,7 @@ _EXPECTED = (
     "a wikimedia/wikipedia parquet file, or UTF-8 text as .txt"
 )
 # A bz2 stream begins with its block size and the first block's magic number, the digits of pi.
-_BZ2_STREAM = re.compile(rb"BZh[1-9]1AY&SY")
+BZ2_STREAM = re.compile(rb"BZh[1-9]1AY&SY")
 
 
 class Source:
@@ -95,7 +95,7 @@ class Source:
         for block in self._counted_blocks():
             searched = max(1, len(buffer) - 10)
             buffer += block
-            while match := _BZ2_STREAM.search(buffer, searched):
+            while match := BZ2_STREAM.search(buffer, searched):
                 yield bytes(buffer[: match.start()])
                 del buffer[: match.start()]
                 searched = 1
@@ -209,7 +209,7 @@ def _is_utf8(head: bytes) -> bool:
 
 def _is_multistream(head: bytes) -> bool:
     """Whether the first of several bz2 streams holds only the dump's head, so that no page spans two of them."""
-    second = _BZ2_STREAM.search(head, 1)
+    second = BZ2_STREAM.search(head, 1)
     try:
         first = bz2.decompress(head[: second.start()]) if second else b""
     except (OSError, ValueError):
