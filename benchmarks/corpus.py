@@ -240,11 +240,11 @@ def _as_xml(pages: Iterable[tuple[int, Page]]) -> str:
 def speed(programs: Programs, work: Path, rounds: int, scale: float) -> list[dict[str, Any]]:
     """Megabytes of XML a second, each program with one process."""
     results = []
-    for lang, pages, size in (("en", english_pages(), 60e6), ("zh", pages_of(CHINESE), 30e6)):
+    for lang, pages, size in (("en", english_pages(), 180e6), ("zh", pages_of(CHINESE), 90e6)):
         dump, part = work / f"{lang}.xml", work / f"{lang}-part.xml"
         megabytes = write_dump(dump, lang, repeated(pages, int(size * scale)))
-        fewer = write_dump(part, lang, repeated(pages, int(size / 4 * scale)))  # strip_code takes its time
-        plain, bare = programs.wikiextractor(dump), programs.wikiextractor(dump, NO_TEMPLATES)
+        fewer = write_dump(part, lang, repeated(pages, int(size / 12 * scale)))  # strip_code takes its time
+        plain, bare = programs.wikiextractor(part), programs.wikiextractor(part, NO_TEMPLATES)
         best = NO_TEMPLATES if bare < plain else ()
         ours, extractor, stripped = [], [], []
         for i in range(rounds):
@@ -267,7 +267,7 @@ def two_processes(programs: Programs, work: Path, rounds: int, scale: float) -> 
     pages = english_pages()
     for kind in ("plain XML", "multistream bz2"):
         dump = work / "two"
-        megabytes = write_dump(dump, "en", repeated(pages, int(96e6 * scale)), streams=kind != "plain XML")
+        megabytes = write_dump(dump, "en", repeated(pages, int(300e6 * scale)), streams=kind != "plain XML")
         two, one = [], []
         for i in range(rounds):
             two.append(megabytes / programs.ours(dump, workers=2))
