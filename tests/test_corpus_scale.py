@@ -432,11 +432,12 @@ def test_damaged_pages_are_left_out_if_asked(tmp_path: Path) -> None:
     assert all(entry["reason"].startswith("damaged: this is not well-formed XML") for entry in manifest["skipped"])
 
 
-def test_what_stands_before_the_damage_is_kept_if_asked(tmp_path: Path) -> None:
+def test_what_stands_before_the_damage_is_kept_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bz2.compress(many_pages(3000).encode(), 1)
     (tmp_path / "a.bz2").write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(UserError, match="truncated"):
         build_corpus(tmp_path / "a.bz2", tmp_path / "c")
+    monkeypatch.setattr(Work, "write", lambda *_: pytest.fail("what is finished was done again"))
     manifest = build_corpus(tmp_path / "a.bz2", tmp_path / "c", skip_damaged=True)
     assert 500 < manifest["documents"] < 2000
     assert manifest["damage"] == [f"{tmp_path / 'a.bz2'}: the file is truncated: it ends too early"]

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,9 @@ def build_corpus(
     reading = _Reading(sources, total, work, settings, progress)
     try:
         with only_writer(work.folder):
-            work.belongs_to(fingerprint(VERSION, __version__, asdict(settings), locked.recipient if locked else None))
+            # What was cleaned before a damage was found is the same whether that is skipped or not.
+            kept = asdict(replace(settings, skip_damaged=False))
+            work.belongs_to(fingerprint(VERSION, __version__, kept, locked.recipient if locked else None))
             reading.clean(executor, workers, locked.secret if locked else None, max_documents)
             with atomic_folder(output) as finished:
                 merged = merge(
@@ -141,7 +144,7 @@ def build_corpus(
                     samples = [] if locked else merged.samples
                     write_report(finished / "report.html", {**manifest, "seconds": seconds}, samples)
     except UserError:
-        if not reading.articles():
+        if not reading.articles:
             shutil.rmtree(work.folder, ignore_errors=True)
         raise
     shutil.rmtree(work.folder)
@@ -190,9 +193,11 @@ class _Reading:
         self, sources: list[Source], total: int, work: Work, settings: Settings, progress: Progress | None
     ) -> None:
         self.sources, self.total, self.work, self.settings, self.progress = sources, total, work, settings, progress
-        self.sites: dict[int, Site] = {}
+        self.sites: dict[int, tuple[int, Site]] = {}  # of each source, with the number of its first shard
         self.seen = [0] * len(sources)  # pages of each source
-        self.documents: list[int] = []  # of each shard, in order; -1 until it is finished
+        self.documents: list[int] = []  # of each shard, in order; 0 until it is finished
+        self.articles = 0  # finished, duplicates among them
+        self.before = [0, *accumulate(source.size for source in sources)]  # bytes of the sources before each
         self.damage: list[str] = []  # what was wrong with sources that are read all the same
         self.started = time.monotonic()
         self.pages_here = 0  # pages cleaned by this call, not by one before it
@@ -206,15 +211,15 @@ class _Reading:
             for number, source in enumerate(self.sources):
                 try:
                     for shard in read_shards(number, source, self.settings.lang):
-                        if max_documents is not None and self.articles() >= max_documents:
+                        if max_documents is not None and self.articles >= max_documents:
                             return
-                        self.sites.setdefault(number, shard.site)
                         shard = replace(shard, number=len(self.documents))
+                        self.sites.setdefault(number, (shard.number, shard.site))
                         # What has been read until it was cut, and where that was, tells whether it is the same.
                         identity = fingerprint(source.so_far(), shard.position, shard.start, shard.line)
                         facts = self.work.finished(shard.number, identity)
-                        self.documents.append(-1)
-                        if facts is not None:
+                        self.documents.append(0)
+                        if facts is not None and (self.settings.skip_damaged or not facts["salvaged"]):
                             self._done(shard, facts)
                         else:
                             identities[shard.number] = identity
@@ -238,17 +243,14 @@ class _Reading:
         if unread:
             raise UserError(self._explain(unread[0]))
 
-    def articles(self) -> int:
-        """How many are finished, duplicates among them."""
-        return sum(count for count in self.documents if count > 0)
-
     def _done(self, shard: Shard, facts: dict[str, Any]) -> None:
         self.documents[shard.number] = facts["documents"]
+        self.articles += facts["documents"]
         self.seen[shard.source] += facts["seen"]
         if self.progress:
-            done = sum(source.size for source in self.sources[: shard.source]) + shard.position
+            done = self.before[shard.source] + shard.position
             rate = self.pages_here / (time.monotonic() - self.started)
-            message = f"{self.articles():,} articles, {rate:,.0f} pages/s"
+            message = f"{self.articles:,} articles, {rate:,.0f} pages/s"
             self.progress(min(done, self.total) if self.total else done, self.total, message)
 
     def merging(self, shards: int) -> None:
@@ -278,7 +280,7 @@ class _Reading:
             if source.kind == "xml" or source.compression
             else "correct it"
         )
-        saved = self.articles()
+        saved = self.articles
         kept = f" ({saved:,} articles are kept in {self.work.folder})" if saved else ""
         return (
             f"{source.name}{where}: {damage.problem} (after {pages:,} pages); {advice}, "
@@ -297,6 +299,10 @@ def _manifest(
     max_documents: int | None,
     key: "Key | None",
 ) -> dict[str, Any]:
+    # Where max_documents stopped the reading, it depends on the workers how much more had been read.
+    complete = max_documents is None or reading.articles < max_documents
+    needed = reading.shards_needed(max_documents)
+    sites = {number: site for number, (first, site) in reading.sites.items() if first < needed}
     return {
         "format": "wikigpt-corpus",
         "version": VERSION,
@@ -317,8 +323,8 @@ def _manifest(
         "privacy": dict(sorted(merged.privacy.items())),
         "encrypted_for": key.recipient if key else None,
         "settings": {**asdict(settings), "max_documents": max_documents},
-        "sources": [_about(source, reading.sites.get(number)) for number, source in enumerate(sources)],
-        "licence": _licence(reading.sites.values()),
+        "sources": [_about(source, sites.get(number), complete) for number, source in enumerate(sources)],
+        "licence": _licence(sites.values()),
         "parts": merged.parts,
     }
 
@@ -327,11 +333,11 @@ def _without_text(left_overs: dict[str, Any]) -> dict[str, Any]:
     return {mark: {**entry, "examples": []} for mark, entry in left_overs.items()}
 
 
-def _about(source: Source, site: Site | None) -> dict[str, Any]:
+def _about(source: Source, site: Site | None, complete: bool) -> dict[str, Any]:
     about: dict[str, Any] = {
         "file": source.path.name,
         "bytes": source.size or source.bytes_read,
-        "sha256": source.sha256,  # None where max_documents stopped the reading
+        "sha256": source.sha256 if complete else None,
         "kind": source.kind,
         "compression": source.compression or None,
     }

@@ -65,6 +65,7 @@ class _Result:
     documents: list[Document] = field(default_factory=list)
     pages: list[str] = field(default_factory=list)  # the title that the wiki knows each document by
     dropped: list[tuple[str, ...]] = field(default_factory=list)
+    salvaged: bool = False  # something could not be read
     seen: int = 0
     sections: int = 0  # sections of references and links left out
     drops: Counter[str] = field(default_factory=Counter)
@@ -115,6 +116,7 @@ def _no_collection() -> Iterator[None]:
 def _salvaged(shard: Shard, settings: Settings, secret: bytes | None, damage: Damage) -> Cleaned:
     """The same page by page, without those that cannot be read."""
     cleaner = _Cleaner(shard.site, settings, secret)
+    cleaner.result.salvaged = True
     damaged = 0
     for single in single_pages(shard):
         try:
@@ -337,6 +339,7 @@ class _Cleaner:
         documents = documents.append_column("sketch", pa.array(sketched, pa.binary()))
         facts = {
             "documents": len(texts),
+            "salvaged": result.salvaged,
             "seen": result.seen,
             "sections": result.sections,
             "drops": dict(result.drops),
