@@ -194,6 +194,14 @@ def test_json_lines(tmp_path: Path) -> None:
     assert (other.id, other.url, other.lang) == ("2", "http://x/y", "en")
 
 
+def test_markup_that_another_extractor_left(tmp_path: Path) -> None:
+    text = f"The [[river]] [[Thames|Themse]] runs.[[File:x.jpg|thumb|a boat]] {LOREM}\n\n[[Category:Rivers]]"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"title": "A", "text": text, "lang": "en"}))
+    build_corpus(tmp_path / "a.jsonl", tmp_path / "c")
+    (document,) = read_corpus(tmp_path / "c")
+    assert document.text == f"The river Themse runs. {LOREM}".strip()
+
+
 def test_language_from_the_file_name(tmp_path: Path) -> None:
     row = json.dumps({"title": "A", "text": "Le texte est assez long. " * 10})
     for name, lang in [

@@ -148,6 +148,29 @@ def test_disambiguation_pages_become_aliases(tmp_path: Path) -> None:
     assert aliases == {"Mercury (planet)": ("Mercury",), "Mercury (element)": ("Mercury",), "Venus": ()}
 
 
+@pytest.mark.parametrize("declared", ["template", "message", "page"])
+def test_disambiguation_templates_of_the_dump_itself(declared: str, tmp_path: Path) -> None:
+    """A wiki in a language that we know nothing of; its templates may come after the pages that use them."""
+    listed = "Vuk ma kivokom:\n* [[Vuk (zuf)]], lut\n* [[Vuk (lom)]], zin\n* [[Zin]]\n"
+    box = {"template": "{{Tel kiv}}", "message": "{{kivokom}}", "page": "__DISAMBIG__"}[declared]
+    switch = "Text <includeonly>__DISAMBIG__</includeonly>" if declared == "template" else "Text"
+    pages = [
+        page("Vuk", f"{listed}{LOREM}{box}", id=1),
+        page("Vuk (zuf)", f"Zuf. {LOREM}", id=2),
+        page("Vuk (lom)", f"Lom. {LOREM * 2}\n* [[Vuk (zuf)]]\n* [[Vuk]]\n{{{{tel}}}}", id=3),
+        page("Malnam:Kivokom", switch, ns=10),
+        page("Malnam:Tel kiv", "", ns=10, redirect="Malnam:Kivokom"),
+        page("MediaWiki:Disambiguationspage", "* [[Malnam:kivokom]]" if declared == "message" else "", ns=8),
+    ]
+    (tmp_path / "a.xml").write_text(dump(*pages, lang="tlh"))
+    manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c", keep_dropped=True)
+    assert manifest["drops"] == {"disambiguation": 1, "namespace": 3}
+    aliases = {document.title: document.aliases for document in read_corpus(tmp_path / "c")}
+    assert aliases == {"Vuk (zuf)": ("Vuk",), "Vuk (lom)": ("Vuk",)}
+    (aside,) = pq.read_table(tmp_path / "c" / "dropped" / "dropped-00000.parquet").to_pylist()
+    assert (aside["title"], aside["reason"]) == ("Vuk", "disambiguation")
+
+
 LONG = " ".join(f"Sentence number {i} says that {i * i} is the square of {i}." for i in range(80))
 
 

@@ -14,7 +14,16 @@ from wikigpt.corpus import extracted
 from wikigpt.corpus.document import Document, split_of
 from wikigpt.corpus.dump import Damage, Page, Site
 from wikigpt.corpus.filters import BOILERPLATE, normalise, reason_to_drop, without_boilerplate
-from wikigpt.corpus.languages import DISAMBIGUATION_TITLE, capital
+from wikigpt.corpus.homonyms import (
+    MESSAGES,
+    TEMPLATES,
+    homonyms,
+    marks_on,
+    possible,
+    switched_on,
+    template_redirect,
+)
+from wikigpt.corpus.languages import capital
 from wikigpt.corpus.shards import Shard, language_of, pages_of, single_pages
 from wikigpt.corpus.variants import converter
 from wikigpt.corpus.wikitext import Article, Options, TooSlow, read_wikitext
@@ -71,6 +80,10 @@ class _Result:
     drops: Counter[str] = field(default_factory=Counter)
     privacy: Counter[str] = field(default_factory=Counter)
     redirects: list[tuple[str, str, str]] = field(default_factory=list)  # language, title, target
+    # For disambiguation pages that only the whole dump can tell (see homonyms.py):
+    marks: list[tuple[str, str]] = field(default_factory=list)  # language, template
+    template_redirects: list[tuple[str, str, str]] = field(default_factory=list)  # language, template, target
+    possible: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     left_overs: dict[str, dict[str, Any]] = field(default_factory=dict)
     samples: list[dict[str, str]] = field(default_factory=list)
@@ -159,6 +172,8 @@ def join(first: Cleaned, second: Cleaned) -> Cleaned:
             facts[name] = dict(Counter(facts[name]) + Counter(value))
         elif name == "left_overs":
             facts[name] = merge_left_overs(facts[name], value)
+        elif name == "possible":
+            facts[name] = facts[name] + [_moved(entry, first.facts["documents"]) for entry in value]
         else:
             facts[name] = facts[name] + value
     documents = pa.concat_tables([from_arrow(first.documents), from_arrow(second.documents)])
@@ -166,6 +181,10 @@ def join(first: Cleaned, second: Cleaned) -> Cleaned:
     if first.dropped and second.dropped:
         dropped = to_arrow(pa.concat_tables([from_arrow(first.dropped), from_arrow(second.dropped)]))
     return Cleaned(to_arrow(documents), dropped, facts)
+
+
+def _moved(entry: dict[str, Any], by: int) -> dict[str, Any]:
+    return entry if entry["document"] is None else {**entry, "document": entry["document"] + by}
 
 
 def merge_left_overs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +225,8 @@ class _Cleaner:
             document = self._document(page, lang)
         except _Drop as drop:
             result.drops[drop.reason] += 1
+            if result.possible and result.possible[-1]["document"] == len(result.documents):
+                result.possible[-1]["document"] = None  # it is left out whatever it is
             if drop.detail:
                 result.skipped.append({"title": page.title, "reason": drop.detail})
             if self.settings.keep_dropped and drop.reason not in ("namespace", "redirect"):
@@ -225,6 +246,7 @@ class _Cleaner:
     def _document(self, page: Page, lang: str) -> Document:
         """Raises `_Drop`."""
         if page.namespace != 0:
+            self._look_at_template(page, lang)
             raise _Drop("namespace")
         if page.redirect is not None:
             self._lead(lang, page.title, page.redirect.partition("#")[0])
@@ -237,10 +259,14 @@ class _Cleaner:
         if article.redirect is not None:
             self._lead(lang, page.title, article.redirect)
             raise _Drop("redirect")
-        if article.disambiguation:
-            for name, target in _homonyms(page):
+        if article.disambiguation or switched_on(page):
+            for name, target in homonyms(page):
                 self._lead(lang, name, target)
             raise _Drop("disambiguation", article.text)
+        if looks := possible(page):
+            templates, leads = looks
+            entry = {"document": len(self.result.documents), "lang": lang, "templates": templates, "leads": leads}
+            self.result.possible.append(entry)
         text, sections = article.text, 0
         if not self.settings.keep_references:  # those whose heading only shows in the text
             text, sections = without_boilerplate(text)
@@ -285,6 +311,13 @@ class _Cleaner:
             raise _Drop("too_slow", page.text, detail) from None
         except Exception as error:
             raise _Drop("failed", page.text, f"failed: {type(error).__name__}: {error}") from error
+
+    def _look_at_template(self, page: Page, lang: str) -> None:
+        """Note what a template's page says of disambiguation pages."""
+        if page.namespace in (MESSAGES, TEMPLATES):
+            self.result.marks += ((lang, name) for name in marks_on(page))
+            if redirect := template_redirect(page):
+                self.result.template_redirects.append((lang, *redirect))
 
     def _lead(self, lang: str, name: str, target: str) -> None:
         """Note that a name leads to an article, unless the name is private."""
@@ -344,22 +377,13 @@ class _Cleaner:
             "sections": result.sections,
             "drops": dict(result.drops),
             "privacy": dict(result.privacy),
-            "redirects": [list(pair) for pair in result.redirects],
+            "redirects": result.redirects,
+            "marks": result.marks,
+            "template_redirects": result.template_redirects,
+            "possible": result.possible,
             "skipped": result.skipped,
             "left_overs": result.left_overs,
             "samples": result.samples,
         }
         dropped = to_arrow(table_of_dropped(result.dropped)) if result.dropped else b""
         return Cleaned(to_arrow(documents), dropped, json.loads(json.dumps(facts)))
-
-
-_LISTED_LINK = re.compile(r"^[*#:]+[^\[\n]*\[\[([^\[\]|#\n]+)", re.MULTILINE)
-
-
-def _homonyms(page: Page) -> Iterator[tuple[str, str]]:
-    """What a disambiguation page leads to: its name and each listed title that holds the name."""
-    name = DISAMBIGUATION_TITLE.sub("", capital(page.title))
-    for match in _LISTED_LINK.finditer(page.text):
-        target = capital(match.group(1))
-        if name.casefold() in target.casefold() and target != name:
-            yield name, target

@@ -6,6 +6,7 @@ from typing import Any
 
 from wikigpt.corpus.dump import MAX_PAGE, Damage, Page
 from wikigpt.corpus.filters import few_empty_lines, single_spaces
+from wikigpt.corpus.languages import CATEGORY_NAMESPACES, FILE_NAMESPACES
 from wikigpt.corpus.marks import ANY_MARK
 from wikigpt.corpus.variants import Rules, resolve
 from wikigpt.corpus.wikitext import decode_entities, strip_html
@@ -51,6 +52,7 @@ _EMPTY_BRACKETS = re.compile(r"\(\s*\)|（\s*）")
 _BRACKET_START = re.compile(r"([(（])[\s,;:，；、：]{0,9}[,;，；、][\s,;，；、]{0,9}")
 _BRACKET_END = re.compile(r"[,;，；、]\s{0,9}(?=[)）])")
 _VARIANT = re.compile(r"-\{([^{}]{0,300})\}-")
+_LINK = re.compile(r"\[\[([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{0,400}))?\]\]")
 _HEADING_ZH = re.compile(r"[^。，；！？：,;!?:]{1,25}\.")
 _HEADING = re.compile(r"[^.,;!?:]{1,60}\.")
 _PARAGRAPH = 60  # characters; a longer line that ends a sentence is a paragraph of its own
@@ -62,7 +64,7 @@ def tidy(text: str, title: str, lang: str, variant: str | None = None) -> str:
 
     WikiExtractor and gensim write one paragraph a line and a heading as a line of its own that ends in a
     full stop; they leave brackets empty where they dropped a template, and now and then an entity, a tag or
-    a `-{…}-`. Others put empty lines between paragraphs already.
+    a `-{…}-` or a link. Others put empty lines between paragraphs already.
     """
     if "&" in text:
         text = decode_entities(text)
@@ -71,6 +73,8 @@ def tidy(text: str, title: str, lang: str, variant: str | None = None) -> str:
     if "-{" in text and lang == "zh":
         rules = Rules(variant)
         text = _VARIANT.sub(lambda match: ANY_MARK.sub("", resolve(match.group(1).split("|"), rules)), text)
+    if "[[" in text:
+        text = _LINK.sub(_without_link, text)
     if "（" in text or "(" in text:
         text = _BRACKET_END.sub("", _BRACKET_START.sub(r"\1", text))
         text = _EMPTY_BRACKETS.sub(_unless_call, text)
@@ -91,6 +95,14 @@ def tidy(text: str, title: str, lang: str, variant: str | None = None) -> str:
             out.append(line)
     text = few_empty_lines("\n".join(out)).strip()
     return _LONE_HEADINGS.sub("", text).strip()
+
+
+def _without_link(match: re.Match[str]) -> str:
+    """What [[target|text]] shows; nothing for a file or a category."""
+    prefix, colon, _ = match.group(1).partition(":")
+    if colon and prefix.strip().lower() in FILE_NAMESPACES | CATEGORY_NAMESPACES:
+        return ""
+    return match.group(1) if match.group(2) is None else match.group(2)
 
 
 def _unless_call(match: re.Match[str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wikigpt.artifacts import write_atomic
 from wikigpt.corpus.clean import SAMPLES, Cleaned, merge_left_overs
 from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, find_duplicates
+from wikigpt.corpus.homonyms import Marks
 from wikigpt.corpus.languages import capital
 from wikigpt.corpus.variants import converter
 from wikigpt.corpus.write import Parts, from_arrow, table_of_dropped
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 LENGTH_EDGES = [0, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]
 _HELPERS = ["page", "checksum", "sketch"]
-_REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate"}
+DISAMBIGUATION = 3  # a fate like those of `dedup`
+_REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate", DISAMBIGUATION: "disambiguation"}
 _HOPS = 4  # redirects that are followed to an article
 
 
@@ -157,10 +159,19 @@ def merge(
 
     merged = Merged()
     fates = _fates(work, shards, near_duplicates)
+    marks = Marks()
+    for number in range(shards):
+        marks.add(work.facts(number))
+    marks.ready()
     with _Names(work.folder, variant, in_memory=key is not None) as names:
         for number, fate in enumerate(fates):
             facts = work.facts(number)
             merged.count(facts)
+            for entry in facts["possible"]:
+                if marks.among(entry["lang"], entry["templates"]):
+                    facts["redirects"] += [(entry["lang"], *lead) for lead in entry["leads"]]
+                    if entry["document"] is not None:
+                        fate[entry["document"]] = DISAMBIGUATION
             names.add(facts["redirects"], work.documents(number), fate == KEPT)
         names.ready()
         parts = Parts(folder, key)
