@@ -3,8 +3,9 @@
 All three run as separate programs, XML in and documents out, start-up included: ours builds the whole corpus with
 its defaults, parquet out; the peers live in an environment of their own (`benchmarks/.peers`, made on the first
 run, or `--peers FOLDER`). The input is real: the pages of the small dumps under $WIKIGPT_DATA (default
-`../shared/data`), repeated with other titles, ids and words, so that start-up and duplicates do not matter. These
-dumps hold no templates, so that wikiextractor has none to expand. Rounds alternate, so that a busy machine slows
+`../shared/data`), repeated with other titles, ids and words, so that start-up and duplicates do not matter. The
+English and Chinese ones hold no pages of templates, so that wikiextractor has none to expand; the Latgalian one is a
+whole wiki with its templates, which wikiextractor expands unless told not to. Rounds alternate, so that a busy machine slows
 all. `--quick` only shows that everything works.
 """
 
@@ -45,6 +46,7 @@ WORD = re.compile(r"(?<=[a-z] )[a-z]{4,}(?= [a-z])|(?<=[，。])[\u4e00-\u9fff]{
 LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|<ref|thumb\||-\{")
 UNCLOSED = ("{{a|", "[[", "{|", "<ref>", "'''")
 CHINESE = "zhwiki-33pages.xml.gz"
+WHOLE_WIKI = "ltgwiki-2004pages.xml.gz"
 NO_TEMPLATES = ("--no-templates",)
 HEADER = """\
 <mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="{lang}">
@@ -85,6 +87,7 @@ def main() -> None:
         work = Path(folder)
         programs = Programs(environment_of_peers(options.peers), work)
         results += speed(programs, work, rounds, scale)
+        results += whole_wiki(programs, work, rounds, scale)
         results += two_processes(programs, work, rounds, scale)
         results += memory(programs, work, scale)
         results += linear_time(rounds, scale)
@@ -210,13 +213,13 @@ def varied(text: str, seed: int) -> str:
     return WORD.sub(lambda match: match[0][::-1] if chance.random() < 0.3 else match[0], text)
 
 
-def write_dump(path: Path, lang: str, pages: Iterable[Page], *, streams: bool = False) -> float:
+def write_dump(path: Path, head: str, pages: Iterable[Page], *, streams: bool = False) -> float:
     """Write a dump; return its megabytes before compression. `streams`: as multistream bz2, as Wikipedia does."""
     written = 0
     numbered = enumerate(pages, start=1)
     batches = iter(lambda: list(itertools.islice(numbered, STREAM_PAGES)), [])
     with path.open("wb") as file:
-        for block in itertools.chain([HEADER.format(lang=lang)], map(_as_xml, batches), ["</mediawiki>\n"]):
+        for block in itertools.chain([head], map(_as_xml, batches), ["</mediawiki>\n"]):
             data = block.encode()
             written += len(data)
             file.write(bz2.compress(data) if streams else data)
@@ -242,8 +245,10 @@ def speed(programs: Programs, work: Path, rounds: int, scale: float) -> list[dic
     results = []
     for lang, pages, size in (("en", english_pages(), 180e6), ("zh", pages_of(CHINESE), 90e6)):
         dump, part = work / f"{lang}.xml", work / f"{lang}-part.xml"
-        megabytes = write_dump(dump, lang, repeated(pages, int(size * scale)))
-        fewer = write_dump(part, lang, repeated(pages, int(size / 12 * scale)))  # strip_code takes its time
+        megabytes = write_dump(dump, HEADER.format(lang=lang), repeated(pages, int(size * scale)))
+        fewer = write_dump(
+            part, HEADER.format(lang=lang), repeated(pages, int(size / 12 * scale))
+        )  # strip_code takes its time
         plain, bare = programs.wikiextractor(part), programs.wikiextractor(part, NO_TEMPLATES)
         best = NO_TEMPLATES if bare < plain else ()
         ours, extractor, stripped = [], [], []
@@ -261,13 +266,35 @@ def speed(programs: Programs, work: Path, rounds: int, scale: float) -> list[dic
     return results
 
 
+def whole_wiki(programs: Programs, work: Path, rounds: int, scale: float) -> list[dict[str, Any]]:
+    """A complete wiki, both programs as they come."""
+    pages = pages_of(WHOLE_WIKI)
+    with gzip.open(DATA / "xml" / WHOLE_WIKI, "rt", encoding="utf-8") as file:
+        head = file.read(100_000).partition("  <page>")[0]
+    articles = [page for page in pages if page.namespace == "0"]
+    others = [page for page in pages if page.namespace != "0"]
+    dump = work / "whole.xml"
+    megabytes = write_dump(dump, head, itertools.chain(others, repeated(articles, int(15e6 * scale))))
+    ours, extractor = [], []
+    for i in range(rounds):
+        ours.append(megabytes / programs.ours(dump))
+        extractor.append(megabytes / programs.wikiextractor(dump))
+        say(
+            f"whole wiki, {megabytes:.0f} MB, round {i + 1}: ours {ours[-1]:.2f}, wikiextractor {extractor[-1]:.2f} MB/s"
+        )
+    name = "corpus, ltgwiki with its templates, one process (target: 3 x)"
+    return [result(name, ours, extractor, peer_name="wikiextractor 3.1.0", unit="MB/s")]
+
+
 def two_processes(programs: Programs, work: Path, rounds: int, scale: float) -> list[dict[str, Any]]:
     """The same build with two processes and with one."""
     results = []
     pages = english_pages()
     for kind in ("plain XML", "multistream bz2"):
         dump = work / "two"
-        megabytes = write_dump(dump, "en", repeated(pages, int(300e6 * scale)), streams=kind != "plain XML")
+        megabytes = write_dump(
+            dump, HEADER.format(lang="en"), repeated(pages, int(300e6 * scale)), streams=kind != "plain XML"
+        )
         two, one = [], []
         for i in range(rounds):
             two.append(megabytes / programs.ours(dump, workers=2))
@@ -281,7 +308,7 @@ def two_processes(programs: Programs, work: Path, rounds: int, scale: float) -> 
 def memory(programs: Programs, work: Path, scale: float) -> list[dict[str, Any]]:
     """Resident memory of the largest process while 300 MB are read."""
     dump = work / "large.xml"
-    megabytes = write_dump(dump, "en", repeated(english_pages(), int(300e6 * scale)))
+    megabytes = write_dump(dump, HEADER.format(lang="en"), repeated(english_pages(), int(300e6 * scale)))
     peaks: dict[int, float] = {}
     seconds = programs.ours(dump, workers=2, peaks=peaks)
     say(
@@ -330,7 +357,11 @@ def left_over_markup(programs: Programs, work: Path) -> list[dict[str, Any]]:
     """The share of documents that still hold markup, over all real dumps there are."""
     pages = work / "pages.xml"
     files = sorted((DATA / "xml" / "enwiki-wikitext-pages").glob("*.txt"))
-    write_dump(pages, "en", (Page(file.stem, "0", None, file.read_text(encoding="utf-8")) for file in files))
+    write_dump(
+        pages,
+        HEADER.format(lang="en"),
+        (Page(file.stem, "0", None, file.read_text(encoding="utf-8")) for file in files),
+    )
     ours: list[tuple[str, str]] = []
     theirs: list[tuple[str, str]] = []
     for dump in (pages, *sorted(path for path in (DATA / "xml").rglob("*.xml*"))):

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.links import link, simple_links
-from wikigpt.corpus.marks import GONE, PIPE
+from wikigpt.corpus.marks import ANY_MARK, GONE, PIPE
 from wikigpt.corpus.templates import render
 from wikigpt.corpus.variants import resolve
 
@@ -27,6 +27,7 @@ _PAIRS = (
     (re.compile(r"-\{(?!\{)"), "}-"),
 )
 _CLOSING = {"{{": "}}", "[[": "]]"}
+_LINE_START = re.compile(r"[*#:;]|\{\|")
 Argument = tuple[str | None, str]  # name and value; the name is None without an equals sign
 
 
@@ -81,8 +82,9 @@ class _Frame:
         return parts
 
     def parts(self) -> list[str]:
-        """The content of a link or of `-{…}-`: the parts between pipes."""
-        self.pieces[1::2] = [piece.replace("|", PIPE) for piece in self.pieces[1::2]]
+        """The content of a link or of `-{…}-`: the parts between pipes. To a link, {{!}} is one of them."""
+        if self.kind == "-":
+            self.pieces[1::2] = [piece.replace("|", PIPE) for piece in self.pieces[1::2]]
         return "".join(self.pieces).split("|")
 
 
@@ -134,8 +136,11 @@ class _Reader:
             if mark in "[{" or token == "-{":
                 following = pieces[number + 1] if number < last and len(stack) <= MAX_DEPTH else ""
                 if following == _CLOSING.get(token) and (mark == "{" or top.kind != "[" or top.piped):
-                    top.add(self._whole(mark, pieces[number]))
+                    shown = self._whole(mark, pieces[number])
                     number += 2
+                    if shown is None and text.endswith("\n") and pieces[number][:1] in ("\n", ""):
+                        top.pieces[-1] = text.rstrip()  # lines of categories alone do not part paragraphs
+                    top.add(shown or "")
                     continue
                 self._open(mark, len(token))
             else:
@@ -144,8 +149,8 @@ class _Reader:
         self._give_up(0)
         return "".join(stack[0].pieces)
 
-    def _whole(self, mark: str, content: str) -> str:
-        """What a template or link shows in which nothing is nested; most need no frame."""
+    def _whole(self, mark: str, content: str) -> str | None:
+        """What a template or link shows in which nothing is nested; most need no frame. None: see `link`."""
         if mark == "[":
             return link(content.split("|"), self.page)
         if content in self.gone:
@@ -198,7 +203,7 @@ class _Reader:
                 stack[-1].pieces[-1] += "]"
                 available = 2
             shown = link(stack.pop().parts(), self.page)
-            stack[-1].add(shown)
+            stack[-1].add(shown or "")
             available -= 2
         if available == 1 or not stack[-1].kind:
             stack[-1].add("]" * available)
@@ -223,9 +228,8 @@ class _Reader:
         self.braces -= 1
         width = 3 if frame.count >= 3 and available >= 3 else 2
         arguments = frame.arguments()
-        if width == 3:  # {{{1|default}}}: on a page itself, the default
-            name, value = arguments[1] if len(arguments) > 1 else (None, "")
-            shown = value if name is None else f"{name}={value}"
+        if width == 3:
+            shown = self._parameter(arguments)
         else:
             shown = self._template(arguments)
         left = frame.count - width
@@ -240,9 +244,20 @@ class _Reader:
         stack[-1].add(shown)
         return width
 
+    def _parameter(self, arguments: list[Argument]) -> str:
+        """On a page itself {{{1|default}}} shows the default, and {{{1}}} shows what is written."""
+        if len(arguments) > 1:
+            name, value = arguments[1]
+            return value if name is None else f"{name}={value}"
+        name = arguments[0][1]
+        return "" if ANY_MARK.search(name) else self.page.literal(f"{{{{{{{name}}}}}}}")
+
     def _template(self, arguments: list[Argument]) -> str:
         page = self.page
         if page.deadline is not None:
             page.check_time()
         page.depth = len(self.stack)
-        return render(arguments, page)
+        shown = render(arguments, page)
+        if ":" in arguments[0][1] and _LINE_START.match(shown) and not self.stack[-1].pieces[-1].endswith("\n"):
+            return f"\n{shown}"  # as in MediaWiki, a list or a table that a function gives begins a line
+        return shown

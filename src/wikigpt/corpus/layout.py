@@ -24,12 +24,22 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
     lines = text.split("\n")
     if has_tables(text):
         lines = take_tables(lines, keep=page.keep_tables)
+    if headings and "</h" in text.lower():
+        lines = _HTML_HEADING.sub(_wiki_heading, "\n".join(lines)).split("\n")
     # For one character, `in` is several times as fast as for two.
     lines = [_line(line, headings) if line and (line[0] in _STARTS or "'" in line) else line for line in lines]
     text = "\n".join(lines)
     if _SQUARE.search(text) or _CURLY.search(text):
         text = "\n".join(map(_without_strays, text.split("\n")))
     return text
+
+
+_HTML_HEADING = re.compile(r"<h([1-6])(?=[\s>])[^<>]*>((?:[^<]|<(?!/?h[1-6]))*+)</h[1-6]\s*>", re.IGNORECASE)
+
+
+def _wiki_heading(match: re.Match[str]) -> str:
+    marks, name = "=" * int(match.group(1)), " ".join(match.group(2).split())
+    return f"\n{marks} {name} {marks}\n" if name else ""
 
 
 def _line(line: str, marked: bool) -> str:
@@ -52,11 +62,11 @@ def _line(line: str, marked: bool) -> str:
 
 def _list_item(line: str) -> str:
     content = line.lstrip("*#:;")
-    mark = line[len(line) - len(content) - 1]
+    marks = line[: len(line) - len(content)]
     content = without_quotes(content.strip())
-    if mark == ";" and ":" in content:
-        return _definition(content)
-    return f"- {content}" if mark in "*#" and content else content
+    if marks[-1] == ";" and ":" in content:
+        return _definition(content, marks.count(";"))
+    return f"- {content}" if marks[-1] in "*#" and content else content
 
 
 _COLON = re.compile(
@@ -64,32 +74,55 @@ _COLON = re.compile(
 )
 
 
-def _definition(content: str) -> str:
-    """`; term : what it means`, split at the first colon outside of tags and addresses."""
-    if "<" not in content and "//" not in content:
-        term, _, meaning = content.partition(":")
-        return f"{term.rstrip()}\n{meaning.lstrip()}"
-    depth = 0
+def _definition(content: str, terms: int) -> str:
+    """`; term : what it means`, split at the first colons outside of tags and addresses, one for each semicolon."""
+    pieces: list[str] = []
+    position = depth = 0
     for match in _COLON.finditer(content):
-        if match.group() == ":" and not depth:
-            return f"{content[: match.start()].rstrip()}\n{content[match.end() :].lstrip()}"
-        if match.group()[0] == "<" and not match.group(2):
+        if match.group() == ":":
+            if not depth:
+                pieces.append(content[position : match.start()].strip())
+                position = match.end()
+                if len(pieces) == terms:
+                    break
+        elif match.group()[0] == "<" and not match.group(2):
             depth += -1 if match.group(1) else 1
-    return content
+    return "\n".join([*pieces, content[position:].strip()])
 
 
 def _without_strays(line: str) -> str:
     """Remove closing marks that nothing on the line opens (but leave `a[b[0]]`)."""
     for opening, closing in ("[]", "{}"):
         if closing * 2 in line and line.count(closing) > line.count(opening):
-            line = line.replace(closing * 2, "")
+            line = _without_surplus(line, opening, closing)
     return line
+
+
+def _without_surplus(line: str, opening: str, closing: str) -> str:
+    kept: list[str] = []
+    depth = 0
+    for marks in re.split(rf"(\{opening}+|\{closing}+)", line):
+        if marks[:1] == opening:
+            depth += len(marks)
+        elif marks[:1] == closing:
+            surplus = len(marks) - depth
+            if surplus > 0 and len(marks) > 1:
+                marks = marks[surplus:]
+            depth = max(0, depth - len(marks))
+        kept.append(marks)
+    return "".join(kept)
+
+
+# As in MediaWiki, where these marks are tags before addresses are read: [http://a.b/''c'' d] shows "c d".
+_ADDRESS_BEFORE_QUOTES = re.compile(r"(\[(?:https?:)?//[^][\s<>\"']++)(?='')")
 
 
 def without_quotes(line: str) -> str:
     """Remove the marks of bold and italic text, but not apostrophes (MediaWiki's doQuotes)."""
     if "''" not in line:
         return line
+    if "[" in line:
+        line = _ADDRESS_BEFORE_QUOTES.sub(r"\1 ", line)
     if "'''" not in line:
         return line.replace("''", "")
     if "''''" not in line:
