@@ -4,9 +4,9 @@ All three run as separate programs, XML in and documents out, start-up included:
 its defaults, parquet out; the peers live in an environment of their own (`benchmarks/.peers`, made on the first
 run, or `--peers FOLDER`). The input is real: the pages of the small dumps under $WIKIGPT_DATA (default
 `../shared/data`), repeated with other titles, ids and words, so that start-up and duplicates do not matter. The
-English and Chinese ones hold no pages of templates, so that wikiextractor has none to expand; the Latgalian one is a
-whole wiki with its templates, which wikiextractor expands unless told not to. Rounds alternate, so that a busy machine slows
-all. `--quick` only shows that everything works.
+English and Chinese ones hold no pages of templates, so that wikiextractor has none to expand; the Latgalian one is
+a whole wiki with its templates, which wikiextractor expands unless told not to. Rounds alternate, so that a busy
+machine slows all. `--quick` only shows that everything works.
 """
 
 import bz2

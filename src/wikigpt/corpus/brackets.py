@@ -228,10 +228,7 @@ class _Reader:
         self.braces -= 1
         width = 3 if frame.count >= 3 and available >= 3 else 2
         arguments = frame.arguments()
-        if width == 3:
-            shown = self._parameter(arguments)
-        else:
-            shown = self._template(arguments)
+        shown = self._parameter(arguments) if width == 3 else self._template(arguments)
         left = frame.count - width
         if left >= 2:
             stack.append(_Frame("{", left))

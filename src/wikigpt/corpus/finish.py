@@ -15,6 +15,7 @@ from wikigpt.corpus.marks import (
     OWN_BRACKETS,
     RULE,
 )
+from wikigpt.corpus.tables import CELL_SEPARATOR
 
 _ODD = re.compile("[\u00a0\u00ad\u2002-\u200b\u200e\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\ufeff]")
 _INVISIBLE = frozenset("\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
@@ -27,6 +28,8 @@ _SWITCH = re.compile(
     r"newsectionlink|hiddencat|staticredirect|disambig|expectunused(?:category|template)|archivedtalk)__",
     re.IGNORECASE,
 )
+# Written alike, but programming.
+_MACROS = words("FILE LINE DATE TIME FUNCTION COUNTER STDC DIR CLASS METHOD NAMESPACE DATA END")
 
 
 def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> list[str]:
@@ -34,12 +37,12 @@ def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> 
 
     With `keep_code`, what is in <code> is marked as not to be converted to another script.
     """
-    if "<" in text:
-        text = strip_html(text, keep_tables=keep_tables, keep_code=keep_code)
     if "[" in text:
         text = _external_links(text)
+    if "<" in text:
+        text = strip_html(text, keep_tables=keep_tables, keep_code=keep_code)
     if "_" in text:
-        text = _SWITCH.sub("", MAGIC_WORD.sub("", text))
+        text = _SWITCH.sub("", MAGIC_WORD.sub(_magic_word, text))
     if "&" in text:
         text = decode_entities(text)
     if GONE_WITH_BRACKETS in text:
@@ -53,6 +56,10 @@ def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> 
     if "\t" in text:
         text = text.replace("\t", " ")
     return [line.strip() if line.isascii() else _visible(line) for line in _single_spaces(text).split("\n")]
+
+
+def _magic_word(match: re.Match[str]) -> str:
+    return match.group() if match.group().strip("_") in _MACROS else ""
 
 
 def _single_spaces(text: str) -> str:
@@ -73,7 +80,9 @@ _KNOWN = words(
     section small source span strike strong sub sup table tbody td tfoot th thead time tr translate tt u ul var
     wbr ref references nobr poem pre math chem ce gallery syntaxhighlight timeline score imagemap tvar"""
 )
-_BREAKING = words("""blockquote br caption center dd div dl dt hr li ol p pre table tr ul h1 h2 h3 h4 h5 h6""")
+_BREAKING = words("""blockquote br center div hr p pre h1 h2 h3 h4 h5 h6""")
+_ROWS = words("""caption table tbody tfoot thead tr""")
+_ITEMS = words("""dd dl dt li ol ul""")
 _VOID = frozenset({"br", "hr", "wbr", "link", "meta"})
 # Not shown, or (by the class that most wikis use) a caption, a notice, or a box for navigation.
 _HIDDEN = re.compile(
@@ -93,14 +102,15 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
     hidden, depth = "", 0  # name of the tag whose content is hidden, and how many of that name are open
     before = (0, 0)  # where the hidden part starts, in `text` and in `out`
     raised: tuple[str, int] | None = None  # an open <sup> or <sub> and where its text starts in `out`
-    first_cell = True
+    in_cell = False  # in a row of a table that is kept
     for match in _TAG.finditer(text):
         closing, name, attributes = match.groups()
         name = name.lower()
         if name not in _KNOWN:
             continue
         if not hidden:
-            out.append(text[position : match.start()])
+            before_tag = text[position : match.start()]
+            out.append(before_tag.replace("\n", " ") if in_cell else before_tag)
         position = match.end()
         if hidden:
             if name == hidden and not attributes.endswith("/"):
@@ -111,15 +121,22 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
             hidden, depth = name, 1
             before = position, len(out)
             out.append("" if name == "rp" else GONE)
-        elif name == "li":
-            out.append("" if closing else "\n- ")
         elif name in ("td", "th"):
-            if not closing:
-                out.append(" | " if keep_tables and not first_cell else " ")
-                first_cell = False
+            if keep_tables and not closing:
+                _begin_cell(out, separated=in_cell)
+                in_cell = True
+            elif not closing:
+                out.append(" ")
+        elif in_cell and (name in _BREAKING or name in _ITEMS):
+            out.append(" ")
+        elif name in _ROWS or name in _ITEMS:
+            in_cell = False
+            _begin_line(out)
+            if text.startswith("\n", position):
+                position += 1
+            out.append("- " if name == "li" and not closing else "")
         elif name in _BREAKING:
             out.append("\n")
-            first_cell = first_cell or name == "tr"
         elif name in ("sup", "sub"):
             if not closing:
                 raised = (name, len(out))
@@ -140,6 +157,22 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
     return "".join(out)
 
 
+def _begin_line(out: list[str]) -> None:
+    """Begin a line, unless nothing stands on this one yet."""
+    last = next((shown for piece in reversed(out[-3:]) if (shown := piece.rstrip(" "))), "")
+    if not last.endswith("\n"):
+        out.append("\n")
+
+
+def _begin_cell(out: list[str], *, separated: bool) -> None:
+    """Part two cells of a row; empty ones are left out."""
+    while out and "\n" not in out[-1] and not out[-1].strip():
+        out.pop()
+    if separated and out and not out[-1].endswith(("\n", CELL_SEPARATOR)):
+        out[-1] = out[-1].rstrip(" ")
+        out.append(CELL_SEPARATOR)
+
+
 def _hides(name: str, attributes: str, keep_tables: bool) -> bool:
     """Whether what is inside this tag is not shown, or is a table, or brackets for browsers without ruby."""
     if name == "rp" or (name == "table" and not keep_tables):
@@ -157,8 +190,8 @@ def _raise(text: str, name: str) -> str:
 
 
 _EXTERNAL = re.compile(
-    r"\[(?:(?:(?:https?|ftps?|sftp|ircs?|gopher|git|svn|ssh|telnet|mms|nntp|redis|worldwind):)?//|(?:mailto|news|tel|"
-    r"urn|sips?|sms|xmpp|geo|magnet|bitcoin|matrix):)[^][\s<>\"]++",
+    r"\[(?:(?:(?:https?|ftps?|sftp|ircs?|gopher|git|svn|ssh|telnet|mms|nntp|redis|worldwind):)?//(?:\[[0-9a-f:.]++\])?|"
+    r"(?:mailto|news|tel|urn|sips?|sms|xmpp|geo|magnet|bitcoin|matrix):)[^][\s<>\"]++",
     re.IGNORECASE,
 )
 

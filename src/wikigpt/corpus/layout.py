@@ -24,7 +24,7 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
     lines = text.split("\n")
     if has_tables(text):
         lines = take_tables(lines, keep=page.keep_tables)
-    if headings and "</h" in text.lower():
+    if headings and ("</h" in text or "</H" in text):
         lines = _HTML_HEADING.sub(_wiki_heading, "\n".join(lines)).split("\n")
     # For one character, `in` is several times as fast as for two.
     lines = [_line(line, headings) if line and (line[0] in _STARTS or "'" in line) else line for line in lines]

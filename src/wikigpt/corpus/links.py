@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # [[target]] and [[target|text]] without anything that needs a second look: nine links of ten. The one group is
 # what is shown, so that joining the pieces of `split` replaces every such link, without a call for each.
 _SIMPLE = re.compile(
-    r"\[\[(?<!\[\[\[)(?![\s/])(?:[^][{}<>|:=\n\x7f]*+\|)?+"  # the target, if a text follows
+    r"\[\[(?<!\[\[\[)(?![\s/]|\.\./)(?:[^][{}<>|:=\n\x7f]*+\|)?+"  # the target, if a text follows
     r"((?![\s*#;])[^][{}<>|:=\n\x7f]++)(?<!\s)\]\](?!\])"
 )
 _MEDIA = frozenset({"media", "媒体", "媒體", "媒体文件", "媒體檔案", "メディア", "medium", "média", "medio"})
@@ -20,7 +20,7 @@ _MEDIA = frozenset({"media", "媒体", "媒體", "媒体文件", "媒體檔案",
 _FILE_NAME = re.compile(r"\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gav]|webm|mp3|wav|flac|midi?|pdf|djvu|stl)\Z", re.I)
 _NOT_IN_TITLES = re.compile(r"[][{}<>\n]")
 _URL = re.compile(r"[a-z]{3,9}://", re.IGNORECASE)
-_NAMESPACE = re.compile(r"(?::?[\w -]+:|:)")
+_NAMESPACE = re.compile(r"\A(?::?[\w -]+:|:)")
 _COMMA = re.compile(", |，|، ")
 _LINE_MARKS = frozenset("*#:;=")
 
@@ -91,7 +91,7 @@ def _pipe_trick(target: str) -> str:
     """[[Help:title (of something)|]] and [[title, somewhere|]] show the title alone; with "#" it is no link."""
     if "#" in target:
         return f"[[{target}{PIPE}]]"
-    title = _NAMESPACE.sub("", target, count=1) if _NAMESPACE.match(target) else target
+    title = _NAMESPACE.sub("", target)
     shorter = _without_brackets(title)
     if shorter == title and (comma := _COMMA.search(title, 1)):
         return _without_brackets(title[: comma.start()])
