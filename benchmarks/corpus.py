@@ -279,9 +279,7 @@ def whole_wiki(programs: Programs, work: Path, rounds: int, scale: float) -> lis
     for i in range(rounds):
         ours.append(megabytes / programs.ours(dump))
         extractor.append(megabytes / programs.wikiextractor(dump))
-        say(
-            f"whole wiki, {megabytes:.0f} MB, round {i + 1}: ours {ours[-1]:.2f}, wikiextractor {extractor[-1]:.2f} MB/s"
-        )
+        say(f"whole wiki, round {i + 1}: ours {ours[-1]:.2f}, wikiextractor {extractor[-1]:.2f} MB/s")
     name = "corpus, ltgwiki with its templates, one process (target: 3 x)"
     return [result(name, ours, extractor, peer_name="wikiextractor 3.1.0", unit="MB/s")]
 

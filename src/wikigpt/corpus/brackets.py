@@ -257,4 +257,14 @@ class _Reader:
         shown = render(arguments, page)
         if ":" in arguments[0][1] and _LINE_START.match(shown) and not self.stack[-1].pieces[-1].endswith("\n"):
             return f"\n{shown}"  # as in MediaWiki, a list or a table that a function gives begins a line
+        if "'" in (shown[:1], shown[-1:]):
+            return self._with_apostrophes(shown)
+        return shown
+
+    def _with_apostrophes(self, shown: str) -> str:
+        """A single apostrophe at either end is none of the marks around the template: ''{{'}}''."""
+        if shown[0] == "'" != shown[1:2]:
+            shown = self.page.literal("'") + shown[1:]
+        if shown[-1] == "'" != shown[-2]:
+            shown = shown[:-1] + self.page.literal("'")
         return shown

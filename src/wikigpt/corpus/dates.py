@@ -209,12 +209,28 @@ _FORMATS: dict[str, Callable[[datetime, str], str]] = {
         f"{_weekday(moment, 'en')[:3]}, {moment.day} {_month_name(moment.month, 'en')[:3]} "
         + moment.strftime("%Y %H:%M:%S +0000")
     ),
+    "xkY": lambda moment, lang: str(moment.year + 543),  # the Thai calendar
+    "xoY": lambda moment, lang: str(moment.year - 1911),  # Minguo
     "xn": lambda moment, lang: "",
     "xN": lambda moment, lang: "",
-    "xr": lambda moment, lang: "",
     "xx": lambda moment, lang: "x",
 }
-_FORMAT = re.compile(r'"([^"]*)"|\\(.)|(x[gnNrx]|[A-Za-z])|(.)', re.DOTALL)
+_FORMAT = re.compile(r'"([^"]*)"|\\(.)|(xr)?(x[ko]Y|x[gnNx]|[A-Za-z])|(.)', re.DOTALL)
+_ROMAN = (
+    (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"),
+    (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
+)  # fmt: skip
+
+
+def _roman(number: str) -> str:
+    if not number.isdecimal():
+        return number
+    left = int(number)
+    digits = []
+    for value, sign in _ROMAN:
+        count, left = divmod(left, value)
+        digits.append(sign * count)
+    return "".join(digits) or number
 
 
 def format_date(moment: datetime, form: str, lang: str) -> str:
@@ -222,6 +238,7 @@ def format_date(moment: datetime, form: str, lang: str) -> str:
     if lang not in MONTHS and lang not in _NUMERIC:
         lang = "en"
     shown = []
-    for quoted, escaped, code, other in _FORMAT.findall(form):
-        shown.append(_FORMATS[code](moment, lang) if code in _FORMATS else quoted or escaped or code or other)
+    for quoted, escaped, roman, code, other in _FORMAT.findall(form):
+        value = _FORMATS[code](moment, lang) if code in _FORMATS else quoted or escaped or code or other
+        shown.append(_roman(value) if roman else value)
     return "".join(shown)

@@ -11,7 +11,11 @@ ERROR = '<strong class="error">{}</strong>'
 
 
 class _ExpressionError(Exception):
-    pass
+    """Its text is MediaWiki's message."""
+
+
+class _SyntaxError(_ExpressionError):
+    """A message that begins with "Expression error"."""
 
 
 def _divide(left: float, right: float) -> float:
@@ -56,7 +60,7 @@ def _logarithm(value: float) -> float:
 
 def _root(value: float) -> float:
     if value < 0:
-        raise _ExpressionError("Result of square root is not a number.")
+        raise _ExpressionError("In sqrt: result is not a number.")
     return math.sqrt(value)
 
 
@@ -127,8 +131,10 @@ def expression(text: str) -> str:
         text = text.replace(entity, sign)
     try:
         values = _evaluate(text)
-    except _ExpressionError as error:
+    except _SyntaxError as error:
         return ERROR.format(f"Expression error: {error}")
+    except _ExpressionError as error:
+        return ERROR.format(error)
     except OverflowError:
         return "INF"
     except ValueError:
@@ -146,7 +152,7 @@ def _evaluate(text: str) -> list[float]:
         while waiting and waiting[-1][1] >= precedence and (function := waiting[-1][2]) is not None:
             name, _, _, operands = waiting.pop()
             if len(values) < operands:
-                raise _ExpressionError(f"Missing operand for {name}.")
+                raise _SyntaxError(f"Missing operand for {name}.")
             operand = [values.pop() for _ in range(operands)]
             values.append(float(function(*reversed(operand))))
 
@@ -156,43 +162,43 @@ def _evaluate(text: str) -> list[float]:
         match = _TOKEN.match(text, position)
         count += 1
         if match is None:
-            raise _ExpressionError(f'Unrecognized punctuation character "{text[position:].lstrip()[:1]}".')
+            raise _SyntaxError(f'Unrecognized punctuation character "{text[position:].lstrip()[:1]}".')
         if count > _MAX_TOKENS:
-            raise _ExpressionError("Stack exhausted.")
+            raise _SyntaxError("Stack exhausted.")
         position = match.end()
         number, word, sign = match.groups()
         name = (word or sign or "").lower()
         if number or (expecting and name in _CONSTANTS):
             if not expecting:
-                raise _ExpressionError("Unexpected number.")
+                raise _SyntaxError("Unexpected number.")
             values.append(_CONSTANTS[name] if name else _php_number(number))
             expecting = False
         elif name == "(":
             if not expecting:
-                raise _ExpressionError("Unexpected ( operator.")
+                raise _SyntaxError("Unexpected ( operator.")
             waiting.append((name, 0, None, 0))
         elif name == ")":
             reduce(1)
             if not waiting:
-                raise _ExpressionError("Unexpected closing bracket.")
+                raise _SyntaxError("Unexpected closing bracket.")
             waiting.pop()
             expecting = False
         elif name in _PREFIXES and (expecting or name not in _INFIXES):
             if not expecting:
-                raise _ExpressionError(f"Unexpected {name} operator.")
+                raise _SyntaxError(f"Unexpected {name} operator.")
             waiting.append((name, *_PREFIXES[name], 1))
         elif name in _INFIXES:
             if expecting:
-                raise _ExpressionError(f"Unexpected {name} operator.")
+                raise _SyntaxError(f"Unexpected {name} operator.")
             precedence, function = _INFIXES[name]
             reduce(precedence)
             waiting.append((name, precedence, function, 2))
             expecting = True
         else:
-            raise _ExpressionError(f'Unrecognized word "{name}".')
+            raise _SyntaxError(f'Unrecognized word "{name}".')
     reduce(1)
     if waiting:
-        raise _ExpressionError("Unclosed bracket.")
+        raise _SyntaxError("Unclosed bracket.")
     return values
 
 

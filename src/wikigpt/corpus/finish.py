@@ -110,7 +110,8 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
             continue
         if not hidden:
             before_tag = text[position : match.start()]
-            out.append(before_tag.replace("\n", " ") if in_cell else before_tag)
+            if before_tag:
+                out.append(before_tag.replace("\n", " ") if in_cell else before_tag)
         position = match.end()
         if hidden:
             if name == hidden and not attributes.endswith("/"):
@@ -134,7 +135,8 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
             _begin_line(out)
             if text.startswith("\n", position):
                 position += 1
-            out.append("- " if name == "li" and not closing else "")
+            if name == "li" and not closing:
+                out.append("- ")
         elif name in _BREAKING:
             out.append("\n")
         elif name in ("sup", "sub"):
@@ -190,8 +192,8 @@ def _raise(text: str, name: str) -> str:
 
 
 _EXTERNAL = re.compile(
-    r"\[(?:(?:(?:https?|ftps?|sftp|ircs?|gopher|git|svn|ssh|telnet|mms|nntp|redis|worldwind):)?//(?:\[[0-9a-f:.]++\])?|"
-    r"(?:mailto|news|tel|urn|sips?|sms|xmpp|geo|magnet|bitcoin|matrix):)[^][\s<>\"]++",
+    r"\[(?:(?:(?:https?|ftps?|sftp|ircs?|gopher|git|svn|ssh|telnet|mms|nntp|redis|worldwind):)?//(?:\[[0-9a-f:.]++\]|[^][\s<>\"])|"
+    r"(?:mailto|news|tel|urn|sips?|sms|xmpp|geo|magnet|bitcoin|matrix):[^][\s<>\"])[^][\s<>\"]*+",
     re.IGNORECASE,
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote_plus
 
-from wikigpt.corpus.dates import MONTHS, format_date, long_date, parse_date
+from wikigpt.corpus.dates import MONTHS, format_date, long_date, month_number, parse_date
 from wikigpt.corpus.expressions import ERROR, expression
 from wikigpt.corpus.languages import AUTONYMS, NUMBER_STYLES, capital, language_name, words
 from wikigpt.corpus.marks import ANY_MARK, GONE
@@ -309,6 +309,14 @@ def _pagename(title: str) -> str:
     return _namespace(title)[1]
 
 
+def _with_namespace(space: str, title: str) -> str:
+    return f"{space}:{_pagename(title)}" if space else _pagename(title)
+
+
+def _subject_name(title: str) -> str:
+    return re.sub(r"[ _]?talk\Z", "", _namespace(title)[0], flags=re.IGNORECASE)
+
+
 def _talk_name(title: str) -> str:
     space = _namespace(title)[0]
     return space if "talk" in space.lower() else f"{space} talk".strip().capitalize()
@@ -324,11 +332,11 @@ _TITLE_FUNCTIONS: dict[str, Callable[[str], str]] = {
     "namespace": lambda title: _namespace(title)[0],
     "namespacenumber": lambda title: str(_NAMESPACE_NAMES.get(_namespace(title)[0].lower(), 0)),
     "talkspace": _talk_name,
-    "subjectspace": lambda title: re.sub(r"[ _]?talk\Z", "", _namespace(title)[0], flags=re.IGNORECASE),
-    "articlespace": lambda title: re.sub(r"[ _]?talk\Z", "", _namespace(title)[0], flags=re.IGNORECASE),
-    "talkpagename": lambda title: f"{_talk_name(title)}:{_pagename(title)}",
-    "subjectpagename": str.strip,
-    "articlepagename": str.strip,
+    "subjectspace": _subject_name,
+    "articlespace": _subject_name,
+    "talkpagename": lambda title: _with_namespace(_talk_name(title), title),
+    "subjectpagename": lambda title: _with_namespace(_subject_name(title), title),
+    "articlepagename": lambda title: _with_namespace(_subject_name(title), title),
 }
 
 
@@ -351,7 +359,7 @@ def _url(start: str) -> Function:
     def address(args: list[str], page: "Page") -> str:
         before = start.format(lang=page.lang)
         query = _option(args, 1)
-        name = _address(args[0])
+        name = _address(capital(args[0]))
         return f"{before}/w/index.php?title={name}&{query}" if query else f"{before}/wiki/{name}"
 
     return address
@@ -371,10 +379,18 @@ def _time(args: list[str], page: "Page") -> str:
     return format_date(moment, args[0][:MAX_STRING], _option(args, 2).lower() or page.lang)
 
 
+_DAY_OF_YEAR = re.compile(r"(\d{1,2}) +([A-Za-z]{3,9})|([A-Za-z]{3,9}) +(\d{1,2})")
+
+
 def _format_date(args: list[str], page: "Page") -> str:
     """{{#formatdate: 2009-12-25 | dmy}}; what is no full date stays as it is."""
-    moment = parse_date(args[0]) if len(re.findall(r"\d+|[A-Za-z]{3,}", args[0])) == 3 else None
     form = _option(args, 1).lower()
+    day_alone = _DAY_OF_YEAR.fullmatch(args[0])
+    if day_alone and form in ("dmy", "mdy", "ymd"):
+        day, month = sorted(filter(None, day_alone.groups()), key=str.isalpha)
+        if number := month_number(month, "en"):
+            return long_date("", str(number), day, "en", day_first=form == "dmy")
+    moment = parse_date(args[0]) if len(re.findall(r"\d+|[A-Za-z]{3,}", args[0])) == 3 else None
     if moment is None or form not in ("dmy", "mdy", "ymd", "iso 8601"):
         return args[0]
     month = MONTHS["en"][moment.month - 1]

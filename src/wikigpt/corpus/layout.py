@@ -63,28 +63,32 @@ def _line(line: str, marked: bool) -> str:
 def _list_item(line: str) -> str:
     content = line.lstrip("*#:;")
     marks = line[: len(line) - len(content)]
-    content = without_quotes(content.strip())
+    content = content.strip()
     if marks[-1] == ";" and ":" in content:
-        return _definition(content, marks.count(";"))
+        content = _definition(content, marks.count(";"))
+    content = without_quotes(content)
     return f"- {content}" if marks[-1] in "*#" and content else content
 
 
 _COLON = re.compile(
-    r"<(/?)[a-z][^<>]*?(/?)>|\[(?:[a-z]{3,9}:)?//[^]\n]*+\]|\b[a-z]{3,9}://[^]\s[<>]*+|mailto:|:", re.IGNORECASE
+    r"<(/?)[a-z][^<>]*?(/?)>|(''+)|\[(?:[a-z]{3,9}:)?//[^]\n]*+\]|\b[a-z]{3,9}://[^]\s[<>]*+|mailto:|:", re.IGNORECASE
 )
 
 
 def _definition(content: str, terms: int) -> str:
-    """`; term : what it means`, split at the first colons outside of tags and addresses, one for each semicolon."""
+    """`; term : what it means`, split at the first colons outside of tags, quotes and addresses, one a semicolon."""
     pieces: list[str] = []
     position = depth = 0
+    bold = italic = False
     for match in _COLON.finditer(content):
         if match.group() == ":":
-            if not depth:
+            if not (depth or bold or italic):
                 pieces.append(content[position : match.start()].strip())
                 position = match.end()
                 if len(pieces) == terms:
                     break
+        elif quotes := match.group(3):
+            bold, italic = bold != (len(quotes) != 2), italic != (len(quotes) in (2, 5))
         elif match.group()[0] == "<" and not match.group(2):
             depth += -1 if match.group(1) else 1
     return "\n".join([*pieces, content[position:].strip()])
