@@ -101,6 +101,7 @@ HARD = [
         "one\ntwo three\nfour",
     ),
     ("a<!-- b <nowiki> -->c<nowiki> <!-- d --> </nowiki>e", "ac <!-- d --> e"),
+    ("<nowiki>a</nowiki>0<nowiki>b</nowiki><math>x</math>1<math>y</math>", "a0b$x$1$y$"),
     ("a<noinclude> b</noinclude><includeonly> c</includeonly><onlyinclude> d</onlyinclude>", "a b d"),
     ("text<includeonly>is never shown", "text"),
     ("'<nowiki/>'b'<nowiki/>' [<nowiki>[x]]</nowiki> <nowiki>''y'' {{z}}</nowiki>", "''b'' [[x]] ''y'' {{z}}"),
@@ -181,6 +182,97 @@ HARD = [
     ("{{unknown start}}\n|-\n| a || b\n|}\nc\n| d", "c\n| d"),
 ]
 
+# The examples of MediaWiki's help pages and manual, one construct each.
+FORMATTING = [
+    ("'''''a'' b''' '''''c''' d'' ''e '''f'''''", "a b c d e f"),
+    ("''''a'''' b''''c '''''''d'''''''", "'a' b'c ''d''"),
+    ("'''a'' b", "'a b"),
+    ("''a''' b", "a' b"),
+    ("''a\nb'' c", "a\nb c"),
+    ("'''[[a|''b''''']] c", "b c"),
+    ("''foo{{'}}''s {{nowrap|'a'}}''b''", "foo's 'a'b"),
+    ("a\n----b\nc ---- d", "a\nb\nc ---- d"),
+    ("= a =\nx\n===b===\ny\n== c == d\n== e = f ==\nz", "## a\n\nx\n\n### b\n\ny\n== c == d\n\n## e = f\n\nz"),
+    ("===\nx\n=====\ny\n== a ===\nz", "## =\n\nx\n\n## =\n\ny\n\n## a =\n\nz"),
+    (" == a ==\n== b ==&nbsp;\nc", "== a ==\n== b ==\nc"),
+    ("x<h2 id=b>''a''</h2>y <H3>c\nd</H3>\ne", "x\n\n## a\n\ny\n\n### c d\n\ne"),
+    ("<h2>a\nb", "a\nb"),
+    ("a<p>b</p>c</br>d<br clear=all>e", "a\nb\nc\nd\ne"),
+    (
+        "<b>a<i>b</b>c</i> <u>d <FONT color=red>e</FONT> <foo>f</foo> <a href=x>g</a>",
+        "abc d e <foo>f</foo> <a href=x>g</a>",
+    ),
+    ("&#42; a\n<nowiki>*</nowiki> b\n<nowiki/># c\n&#58;d", "* a\n* b\n# c\n:d"),
+    ("<nowiki>&lt;b&gt;</nowiki> &lt;nowiki>''a''&lt;/nowiki>", "<b> <nowiki>a</nowiki>"),
+    ("a\n<!-- b -->c\n\n<!-- d -->\n\ne", "a\nc\n\ne"),
+    (
+        "__FORCETOC__a __NOTOC____INDEX__b __EXPECTED_UNCONNECTED_PAGE__c __KEIN_INHALTSVERZEICHNIS__ __无目录__",
+        "a b c",
+    ),
+    ("<code>__FILE__</code> __STDC_VERSION__ __main__ ____", "__FILE__ __STDC_VERSION__ __main__ ____"),
+    ("~~~~ ISBN 0-306-40615-2 RFC 1", "~~~~ ISBN 0-306-40615-2 RFC 1"),
+]
+LISTS = [
+    ("*a\n:b\n*c\n\n*d", "- a\nb\n- c\n\n- d"),
+    ("# a\n## b\n#* c\n#: d\n*: e\n:* f", "- a\n- b\n- c\nd\ne\n- f"),
+    ("; a : b: c\n:; d : e\n;; f : g : h\n*; i : j", "a\nb: c\nd\ne\nf\ng\nh\ni\nj"),
+    ("; [[a:b]] : c\n; [http://a.b c:d] : e\n; a &#58; b : c", "a:b\nc\nc:d\ne\na : b\nc"),
+    ("; <span title='a:b'>c</span>: d\n; '''a:b''' : c\n; ''a'': ''b:c''", "c\nd\na:b\nc\na\nb:c"),
+    ("; <nowiki>a:b</nowiki> : c\n; {{nowrap|a:b}} : c", "a:b\nc\na\nb : c"),
+    ("x {{#if:1|* a\n* b}} y\n{{#if:1|# c}}", "x\n- a\n- b y\n- c"),
+    ("[[#a]] b\n[[#c|#d]] e\n[[*f]]\n[[a|;g:h]]", "#a b\n#d e\n*f\n;g:h"),
+    ("<ul>\n<li>a\n<ul><li>b</li></ul>\n</li>\n<li>c</li>\n</ul>\nd", "- a\n- b\n- c\nd"),
+    ("<dl><dt>a</dt><dd>b</dd></dl><ol start=9><li>c<li>d</ol>", "a\nb\n- c\n- d"),
+    ("# a\n# <li value=9> b", "- a\n- b"),
+    ("* a\n<!-- b -->\n* c\n[[Category:d]]\n* e", "- a\n- c\n- e"),
+]
+LINKS = [
+    ("[[a]]s [[b|c]]d [[a]]'s [[micro-]]<nowiki/>second [[a]] [[b]]c", "as cd a's micro-second a bc"),
+    (
+        "[[:a]] [[:Category:b]] [[:File:c.jpg|d]] [[:fr:e]] [[wikt:f]] [[wikt:fr:g]]",
+        "a Category:b d fr:e wikt:f wikt:fr:g",
+    ),
+    ("[[Media:a.ogg]] [[Media:a.ogg|b|c]] [[Special:D]] [[User:E]]", "Media:a.ogg b|c Special:D User:E"),
+    ("[[a (b)|]] [[a (b), c|]] [[a, b (c)|]] [[Help:a, b|]] [[a（b）|]] [[(a) b|]] [[a، b|]]", "a a a, b a a (a) b a"),
+    ("[[#a|b]] [[a#b]] [[a#b|]] [[#b|]] [[|a]]", "b a#b [[a#b|]] [[#b|]] a"),
+    ("[[a|b [c] d]] [[a|[b]]] [[[a]]] [[[a|b]]]", "b [c] d [b] [a] [b]"),
+    ("[[a{{!}}b]] [[{{lc:A}}|{{#if:1|x{{!}}y}}]] [[a|b&nbsp;c]]", "b x|y b c"),
+    ("a\n[[Category:b]]\nc\n[[fr:d]] [[Category:e]]\nf", "a\nc\n\nf"),
+    ("a [[Category:b]] c [[File:d.jpg|thumb|e [[f]], [http://g h]]]i", "a c i"),
+    ("[http://a.b c]] [//a.b d] [mailto:a@b.c e] [http://[::1]/ f] (http://g.h/i).", "c d e f (http://g.h/i)."),
+    ("[http://a.b<b>c</b>] [http://a.b/''c'' d] [http://a.b c<br>d] [http://a.b &#91;c&#93;]", "c c d c\nd [c]"),
+    ("[xyz://a b] [a b] [ http://a.b c] [http:// d]", "[xyz://a b] [a b] [ http://a.b c] [http:// d]"),
+]
+FUNCTIONS = [
+    ("{{{1}}} {{{a|b|c}}} {{{a|}}}{{{1|d=e}}} {{#if:{{{1}}}|f|g}} {{#if:{{{1|}}}|f|g}}", "{{{1}}} b d=e f g"),
+    ("a{{#if: x | b }}c{{#if:x|&#32;d}} {{#if:&nbsp;|e}} {{#if:<!-- f -->|g|h}}", "abc d e h"),
+    (
+        "{{#switch:b|a|b|c=1|d=2}}{{#switch:x|#default=3|a}}{{#switch:|=4}}{{#switch:1|01=5}}{{#switch:A|a=6|7}}",
+        "1a457",
+    ),
+    ("{{#ifeq:01|1|y}}{{#ifeq:a|A||n}}{{#ifeq: a |a|y}} {{#iferror:{{#expr:1/0}}|e}} {{#iferror:a|e}}", "yny e a"),
+    (
+        "{{#expr:1/0}} {{#expr:1 mod 0}} {{#expr:sqrt -1}} {{#expr:1+}}",
+        "Division by zero. Division by zero. In sqrt: result is not a number. Expression error: Missing operand for +.",
+    ),
+    ("{{#time:xrY xkY xoY xnF|2009-01-01}} {{#formatdate:December 25|dmy}}", "MMIX 2552 98 January 25 December"),
+    ("{{subst:lc:A}} {{ safesubst: uc:b }} {{PAGENAME:Help:C}} {{ns:6}} {{ns:4}}", "a B C File Wikipedia"),
+    (
+        "{{#ifexist:a|b|c}}{{#ifexist:|b|c}} {{#ifeq:{{{1}}}|{{{1}}}|d}} {{#len:{{{1}}}}} [[{{{1}}}]]",
+        "bc d 7 [[{{{1}}}]]",
+    ),
+    ("{{fullurl:a b}} {{localurl:a|b=c}}", "//en.wikipedia.org/wiki/A_b /w/index.php?title=A&b=c"),
+]
+OF_A_PAGE = [
+    (
+        "{{PAGENAME}} {{NAMESPACE}} {{SUBPAGENAME}} {{ROOTPAGENAME}} {{TALKPAGENAME}}",
+        "Help:A/B",
+        "A/B Help B A Help talk:A/B",
+    ),
+    ("{{SUBJECTPAGENAME}} {{ARTICLEPAGENAME:User talk:B}} {{SUBJECTSPACE}}", "Talk:A", "A User:B"),
+    ("[[../]] [[../c]] [[../c/]] [[../../d]] [[/e/]] [[/f]]", "Help:A/B", "Help:A Help:A/c c ../../d e /f"),
+]
+
 CHINESE = [
     ("-{zh-hans:计算机;zh-hant:電腦}-", "计算机"),
     ("-{zh-cn:信息; zh-tw:資訊;}-和-{zh-tw:賽局理論;zh-cn:博弈论}-", "信息和博弈论"),
@@ -230,6 +322,16 @@ def test_english(wikitext: str, expected: str) -> None:
 @pytest.mark.parametrize(("wikitext", "expected"), HARD)
 def test_hard(wikitext: str, expected: str) -> None:
     assert clean_wikitext(wikitext) == expected
+
+
+@pytest.mark.parametrize(("wikitext", "expected"), [*FORMATTING, *LISTS, *LINKS, *FUNCTIONS])
+def test_what_the_manual_says(wikitext: str, expected: str) -> None:
+    assert clean_wikitext(wikitext) == expected
+
+
+@pytest.mark.parametrize(("wikitext", "title", "expected"), OF_A_PAGE)
+def test_the_pages_own_title(wikitext: str, title: str, expected: str) -> None:
+    assert clean_wikitext(wikitext, title=title) == expected
 
 
 @pytest.mark.parametrize(("wikitext", "expected"), CHINESE)
@@ -297,7 +399,18 @@ def test_tables_are_dropped_or_kept_as_rows() -> None:
         ("{{(!}}\n{{!}} a {{!}}{{!}} b\n{{!-}}\n{{!}} c\n{{!)}}", "a | b\nc"),
         ("{|\n| a\n== H ==\nb", "a\n\n## H\n\nb"),
         ("{|\n| a\n| b", "a | b"),
-        ("<table><tr><th>a</th><td>b</td></tr><tr><td>c</td></tr></table>d", "a | b\n\nc\n\nd"),
+        (
+            "<table><caption>a</caption><tr><th>b</th><td>c</td></tr>\n<tr>\n<td>d<br>e</td>\n</tr></table>f",
+            "a\nb | c\nd e\nf",
+        ),
+        ("<table><tr><td></td><td>a<td>b<tr><td><ul><li>c</ul></table>", "a | b\nc"),
+        ("<table><tr><td>a<table><tr><td>b</td></tr></table></td><td>c</td></tr></table>", "a\nb\nc"),
+        (
+            "{|\n|+ class=x | a\nb\n|- class=y\n! scope=col | c !! d\n|-\n| rowspan=2 | f || [[g|h]]\n|--\n|\n* i\n|}",
+            "a b\nc | d\nf | h\ni",
+        ),
+        ("{|\n| <nowiki>a|b</nowiki> || c&#124;d\n| [[e|f]] || -1\n|-2\n|}", "a|b | c|d | f | -1"),
+        ("{|\n! a !! b\n| c !! d || e|f|g\n| || h ||\n|}i", "a | b | c !! d | f|g | h\ni"),
     ],
 )
 def test_kept_tables(wikitext: str, expected: str) -> None:
@@ -514,6 +627,15 @@ MARKUP = [
     "[[de:",
     "[[Category:",
     "{{Infobox a|b=c|",
+    "[[#a]]",
+    "[[../",
+    "<h2>",
+    "</h2>",
+    "<li>",
+    "<td>",
+    "{{{1}}}",
+    "{{'}}",
+    "#if:x|*",
 ]
 
 
@@ -593,6 +715,18 @@ UNCLOSED = [
     ": a\n",
     "{{a|[[b|<ref>\n{|\n'''-{",
     "[[a|{{nowrap|b [[c|d]] }}]]",
+    "[[#a]]",
+    "[[../",
+    "[[a (",
+    "<h2>",
+    "<li>",
+    "<tr><td>",
+    "{{{1}}}",
+    "{{'}}",
+    "[[Category:x]]\n",
+    "''[http://a",
+    "; ''a: [http://b ",
+    "{{#if:x|*a}}",
 ]
 
 

@@ -5,11 +5,12 @@ times, whatever is nested or left unclosed.
 """
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.links import link, simple_links
-from wikigpt.corpus.marks import ANY_MARK, GONE, PIPE
-from wikigpt.corpus.templates import render
+from wikigpt.corpus.marks import GONE, PIPE
+from wikigpt.corpus.templates import render, render_head
 from wikigpt.corpus.variants import resolve
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class _Frame:
     def add(self, shown: str) -> None:
         """Add what a nested construct shows: pipes and equals signs in it are text."""
         self.pieces += (shown, "")
+
+    def head(self) -> str | None:
+        """The name of a template; None if something is nested in it."""
+        head, pipe, _ = self.pieces[0].partition("|")
+        return head if pipe or len(self.pieces) == 1 else None
 
     def arguments(self) -> list[Argument]:
         """The content of a template: the parts between pipes, each split at its first equals sign."""
@@ -108,13 +114,20 @@ def _split_at_equals(part: str) -> tuple[str, str, str]:
     return (part, "", "") if equals < 0 else (part[:equals], "=", part[equals + 1 :])
 
 
+def _parameter(arguments: list[Argument]) -> str:
+    """On a page itself {{{1|default}}} shows the default, and {{{1}}} shows what is written."""
+    if len(arguments) == 1:
+        return "{{{" + arguments[0][1] + "}}}"
+    name, value = arguments[1]
+    return value if name is None else f"{name}={value}"
+
+
 class _Reader:
     def __init__(self, page: "Page") -> None:
         self.page = page
         self.stack = [_Frame("", 0)]
         self.overflow = 0  # how many constructs are open beyond MAX_DEPTH
         self.braces = 0  # how many frames of kind "{" are open
-        self.gone: set[str] = set()  # templates that showed nothing, which many pages repeat
 
     def read(self, pieces: list[str]) -> str:
         """Put together `pieces`: wikitext and brackets in turns."""
@@ -153,12 +166,7 @@ class _Reader:
         """What a template or link shows in which nothing is nested; most need no frame. None: see `link`."""
         if mark == "[":
             return link(content.split("|"), self.page)
-        if content in self.gone:
-            return GONE
-        shown = self._template(_arguments(content))
-        if shown == GONE and "=" not in content:  # with named arguments it may yet be an infobox
-            self.gone.add(content)
-        return shown
+        return self._template(content.partition("|")[0], lambda: _arguments(content))
 
     def _open(self, mark: str, count: int) -> None:
         stack = self.stack
@@ -227,8 +235,7 @@ class _Reader:
         frame = stack.pop()
         self.braces -= 1
         width = 3 if frame.count >= 3 and available >= 3 else 2
-        arguments = frame.arguments()
-        shown = self._parameter(arguments) if width == 3 else self._template(arguments)
+        shown = _parameter(frame.arguments()) if width == 3 else self._template(frame.head(), frame.arguments)
         left = frame.count - width
         if left >= 2:
             stack.append(_Frame("{", left))
@@ -241,21 +248,20 @@ class _Reader:
         stack[-1].add(shown)
         return width
 
-    def _parameter(self, arguments: list[Argument]) -> str:
-        """On a page itself {{{1|default}}} shows the default, and {{{1}}} shows what is written."""
-        if len(arguments) > 1:
-            name, value = arguments[1]
-            return value if name is None else f"{name}={value}"
-        name = arguments[0][1]
-        return "" if ANY_MARK.search(name) else self.page.literal(f"{{{{{{{name}}}}}}}")
-
-    def _template(self, arguments: list[Argument]) -> str:
+    def _template(self, head: str | None, arguments: Callable[[], list[Argument]]) -> str:
+        """What the template of this name shows (None: templates are nested in it); most need no arguments for that."""
         page = self.page
         if page.deadline is not None:
             page.check_time()
         page.depth = len(self.stack)
-        shown = render(arguments, page)
-        if ":" in arguments[0][1] and _LINE_START.match(shown) and not self.stack[-1].pieces[-1].endswith("\n"):
+        shown = render_head(head, page) if head is not None else None
+        if shown is not None:
+            return shown
+        parts = arguments()
+        shown = render(parts, page)
+        if shown == GONE:
+            return GONE
+        if ":" in parts[0][1] and _LINE_START.match(shown) and not self.stack[-1].pieces[-1].endswith("\n"):
             return f"\n{shown}"  # as in MediaWiki, a list or a table that a function gives begins a line
         if "'" in (shown[:1], shown[-1:]):
             return self._with_apostrophes(shown)

@@ -85,8 +85,14 @@ BOILERPLATE = words(
 )
 
 
+_HEADING = re.compile(r"\n##[^ \n]* ([^\n]*)")
+_AROUND_NAMES = " :："
+
+
 def without_boilerplate(text: str) -> tuple[str, int]:
     """The text without its sections of references and links, and how many there were."""
+    if not any(name.strip(_AROUND_NAMES).lower() in BOILERPLATE for name in _HEADING.findall("\n" + text)):
+        return text, 0
     kept: list[str] = []
     dropping = dropped = 0  # `dropping`: level of the section that is being dropped
     lead, *sections = ("\n" + text).split("\n##")
@@ -94,7 +100,7 @@ def without_boilerplate(text: str) -> tuple[str, int]:
         marks, _, name = section[:80].partition("\n")[0].partition(" ")
         level = len(marks)
         if level < dropping or not dropping:
-            dropping = level + 1 if name.strip(" :：").lower() in BOILERPLATE else 0
+            dropping = level + 1 if name.strip(_AROUND_NAMES).lower() in BOILERPLATE else 0
             dropped += dropping > 0
         if not dropping:
             kept.append(section)
@@ -116,6 +122,8 @@ def reason_to_drop(text: str, lang: str, min_chars: int) -> str | None:
     script = _SCRIPT_OF.get(lang)
     if script == "latin" and sample.isascii():
         return None
-    if script and _count(_SCRIPTS[script], sample) < 0.3 * letters:
+    # A Chinese character says as much as two or three letters of the Latin words between them.
+    least = 0.15 if script in ("han", "japanese") else 0.3
+    if script and _count(_SCRIPTS[script], sample) < least * letters:
         return "wrong_script"
     return None

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 
 from wikigpt.corpus.inline import SUBSCRIPT
-from wikigpt.corpus.languages import MAGIC_WORD, words
+from wikigpt.corpus.languages import words
 from wikigpt.corpus.marks import (
     GONE,
     GONE_WITH_BRACKETS,
@@ -22,14 +22,18 @@ _INVISIBLE = frozenset("\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u
 _RULES_ALONE = re.compile(rf"(\n+)([\x03{RULE}]+) *(?=\n)")  # they stand at the end of the line before
 
 
-# MAGIC_WORD knows upper case and other scripts; the English switches work in any case.
-_SWITCH = re.compile(
-    r"__(?:(?:no|force)?toc|no(?:editsection|gallery|index|cc|tc|contentconvert|titleconvert|newsectionlink|talk)|index|"
-    r"newsectionlink|hiddencat|staticredirect|disambig|expectunused(?:category|template)|archivedtalk)__",
-    re.IGNORECASE,
+# Switches such as __NOTOC__ and __KEIN_INHALTSVERZEICHNIS__: the English ones in any case, those of other languages
+# by having no small letters.
+_SWITCH = re.compile(r"__([^\W\d_]{2,40}(?:_[^\W\d_]{1,40}){0,4})__")
+_ENGLISH_SWITCHES = words(
+    """notoc forcetoc toc noeditsection nogallery noindex nocc notc nocontentconvert notitleconvert nonewsectionlink
+    notalk index newsectionlink hiddencat staticredirect disambig expectunusedcategory expectunusedtemplate
+    archivedtalk"""
 )
 # Written alike, but programming.
-_MACROS = words("FILE LINE DATE TIME FUNCTION COUNTER STDC DIR CLASS METHOD NAMESPACE DATA END")
+_MACROS = re.compile(
+    r"(?:FILE|LINE|DATE|TIME|FUNCTION|COUNTER|DIR|CLASS|METHOD|NAMESPACE|DATA|END|(?:STDC|VA)(?:_\w+)?)\Z"
+)
 
 
 def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> list[str]:
@@ -42,7 +46,7 @@ def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> 
     if "<" in text:
         text = strip_html(text, keep_tables=keep_tables, keep_code=keep_code)
     if "_" in text:
-        text = _SWITCH.sub("", MAGIC_WORD.sub(_magic_word, text))
+        text = _SWITCH.sub(_without_switch, text)
     if "&" in text:
         text = decode_entities(text)
     if GONE_WITH_BRACKETS in text:
@@ -58,8 +62,10 @@ def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> 
     return [line.strip() if line.isascii() else _visible(line) for line in _single_spaces(text).split("\n")]
 
 
-def _magic_word(match: re.Match[str]) -> str:
-    return match.group() if match.group().strip("_") in _MACROS else ""
+def _without_switch(match: re.Match[str]) -> str:
+    name = match.group(1)
+    switch = name.lower() in _ENGLISH_SWITCHES or (name == name.upper() and not _MACROS.match(name))
+    return "" if switch else match.group()
 
 
 def _single_spaces(text: str) -> str:
@@ -69,7 +75,8 @@ def _single_spaces(text: str) -> str:
 
 def _visible(line: str) -> str:
     """The line in composed form (NFC), with ordinary spaces (but the ideographic one stays) and nothing invisible."""
-    line = _ODD.sub(lambda match: "" if match.group() in _INVISIBLE else " ", line)
+    if not line.isprintable():  # no line with such a character is, and this takes a third of the time
+        line = _ODD.sub(lambda match: "" if match.group() in _INVISIBLE else " ", line)
     return unicodedata.normalize("NFC", (_single_spaces(line) if "  " in line else line).strip())
 
 
@@ -161,14 +168,14 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
 
 def _begin_line(out: list[str]) -> None:
     """Begin a line, unless nothing stands on this one yet."""
-    last = next((shown for piece in reversed(out[-3:]) if (shown := piece.rstrip(" "))), "")
+    last = next((shown for piece in reversed(out[-3:]) if (shown := piece[-40:].rstrip(" "))), "")
     if not last.endswith("\n"):
         out.append("\n")
 
 
 def _begin_cell(out: list[str], *, separated: bool) -> None:
     """Part two cells of a row; empty ones are left out."""
-    while out and "\n" not in out[-1] and not out[-1].strip():
+    while out and out[-1].isspace() and "\n" not in out[-1]:
         out.pop()
     if separated and out and not out[-1].endswith(("\n", CELL_SEPARATOR)):
         out[-1] = out[-1].rstrip(" ")

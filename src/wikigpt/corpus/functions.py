@@ -292,11 +292,15 @@ def _namespace(title: str) -> tuple[str, str]:
 
 # https://www.mediawiki.org/wiki/Manual:Namespace; a wiki's own names come with its dump, not with its pages.
 _NAMESPACES = {
-    -2: "Media", -1: "Special", 0: "", 1: "Talk", 2: "User", 3: "User talk", 4: "Project", 5: "Project talk",
+    -2: "Media", -1: "Special", 0: "", 1: "Talk", 2: "User", 3: "User talk", 4: "Wikipedia", 5: "Wikipedia talk",
     6: "File", 7: "File talk", 8: "MediaWiki", 9: "MediaWiki talk", 10: "Template", 11: "Template talk", 12: "Help",
     13: "Help talk", 14: "Category", 15: "Category talk", 100: "Portal", 118: "Draft", 828: "Module",
 }  # fmt: skip
-_NAMESPACE_NAMES = {name.lower(): number for number, name in _NAMESPACES.items() if name} | {"image": 6, "wikipedia": 4}
+_NAMESPACE_NAMES = {name.lower(): number for number, name in _NAMESPACES.items() if name} | {
+    "image": 6,
+    "project": 4,
+    "project talk": 5,
+}
 
 
 def _ns(args: list[str], page: "Page") -> str:
@@ -432,7 +436,7 @@ FUNCTIONS: dict[str, Function] = {
     "#ifeq": _if_equal,
     "#iferror": _if_error,
     "#ifexpr": _if_expression,
-    "#ifexist": lambda args, page: _option(args, 1),  # most pages that templates ask for do exist
+    "#ifexist": lambda args, page: _option(args, 1 if args[0] else 2),  # most pages that templates ask for do exist
     "#expr": lambda args, page: expression(args[0]),
     "#rel2abs": _rel2abs,
     "#titleparts": _title_parts,

@@ -57,10 +57,13 @@ def is_infobox(name: str, named: int, page: "Page") -> bool:
 
     `named` is how many named arguments the template has.
     """
-    if named < 2:
-        return False
+    return named >= (2 if _known(name) else 4) and may_be_infobox(name, page)
+
+
+def may_be_infobox(name: str, page: "Page") -> bool:
+    """Whether a template of this name that has arguments enough is an infobox where it stands."""
     known = _known(name)
-    return known if known is not None else named >= 4 and page.in_lead and page.depth == 1
+    return known if known is not None else page.in_lead and page.depth == 1
 
 
 @lru_cache(maxsize=8192)
@@ -76,15 +79,31 @@ def note_facts(arguments: dict[str, str], page: "Page") -> None:
     for key, raw in arguments.items():
         if len(page.facts) >= MAX_FACTS:
             return
-        label = ANY_MARK.sub("", key).strip().lower()
-        numbered = _DATA_KEY.match(label)
-        if numbered:  # the bare {{Infobox|label1=…|data1=…}}
-            label = page.plain(arguments.get(f"label{numbered.group(1)}", ""))
-        if not label or len(label) > 40 or label.isdigit() or label.startswith("label") or _is_layout(label):
+        if not raw or raw.isspace():
+            continue
+        label, number = _read_key(key)
+        if number:  # the bare {{Infobox|label1=…|data1=…}}
+            label = _of_subject(page.plain(arguments.get(f"label{number}", "")))
+        if not label:
             continue
         value = fact_value(raw, page)
         if value and len(value) <= MAX_VALUE and value != page.title and not _FILE_VALUE.search(value):
-            page.facts.append(("_".join(label.split()), value))
+            page.facts.append((label, value))
+
+
+@lru_cache(maxsize=8192)
+def _read_key(key: str) -> tuple[str, str]:
+    """What a key says of the article's subject, "" if nothing; or the number of the label that says it."""
+    label = ANY_MARK.sub("", key).strip().lower()
+    numbered = _DATA_KEY.match(label)
+    return ("", numbered.group(1)) if numbered else (_of_subject(label), "")
+
+
+def _of_subject(label: str) -> str:
+    """The label with underscores for spaces; "" if it is none, or says how the box looks."""
+    if not label or len(label) > 40 or label.isdigit() or label.startswith("label") or _is_layout(label):
+        return ""
+    return "_".join(label.split())
 
 
 def _is_layout(label: str) -> bool:

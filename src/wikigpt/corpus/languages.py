@@ -33,8 +33,6 @@ REDIRECT = re.compile(
     re.IGNORECASE,
 )
 
-# Double-underscore switches (__NOTOC__, __无目录__, …): upper-case letters or a few ideographs.
-MAGIC_WORD = re.compile(r"__(?:[A-ZÄÖÜÉÈ]{3,30}|[\u3040-\u30ff\u4e00-\u9fff]{2,12}|[А-ЯЁ_]{4,40})__")
 
 DISAMBIGUATION_TEMPLATES = words(
     """disambig disambiguation dab disamb dbig hndis geodis geo-dis disambig-cleanup hospitaldis schooldis numberdis

@@ -24,7 +24,7 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
     lines = text.split("\n")
     if has_tables(text):
         lines = take_tables(lines, keep=page.keep_tables)
-    if headings and ("</h" in text or "</H" in text):
+    if headings and _HEADING_END.search(text):
         lines = _HTML_HEADING.sub(_wiki_heading, "\n".join(lines)).split("\n")
     # For one character, `in` is several times as fast as for two.
     lines = [_line(line, headings) if line and (line[0] in _STARTS or "'" in line) else line for line in lines]
@@ -34,6 +34,7 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
     return text
 
 
+_HEADING_END = re.compile(r"<(?=/[hH][1-6])")
 _HTML_HEADING = re.compile(r"<h([1-6])(?=[\s>])[^<>]*>((?:[^<]|<(?!/?h[1-6]))*+)</h[1-6]\s*>", re.IGNORECASE)
 
 
@@ -71,7 +72,7 @@ def _list_item(line: str) -> str:
 
 
 _COLON = re.compile(
-    r"<(/?)[a-z][^<>]*?(/?)>|(''+)|\[(?:[a-z]{3,9}:)?//[^]\n]*+\]|\b[a-z]{3,9}://[^]\s[<>]*+|mailto:|:", re.IGNORECASE
+    r"<(/?)[a-z][^<>]*?(/?)>|(''+)|\[(?:[a-z]{3,9}:)?//[^][\n]*+\]|\b[a-z]{3,9}://[^]\s[<>]*+|mailto:|:", re.IGNORECASE
 )
 
 

@@ -21,6 +21,7 @@ _FILE_NAME = re.compile(r"\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gav]|webm|mp3|wav
 _NOT_IN_TITLES = re.compile(r"[][{}<>\n]")
 _URL = re.compile(r"[a-z]{3,9}://", re.IGNORECASE)
 _NAMESPACE = re.compile(r"\A(?::?[\w -]+:|:)")
+_LEVELS = re.compile(r"\A(?:\.\./)+")
 _COMMA = re.compile(", |，|، ")
 _LINE_MARKS = frozenset("*#:;=")
 
@@ -78,10 +79,8 @@ def _without_text(target: str, written: str, page: "Page") -> str:
 
 def _page_above(shown: str, path: list[str]) -> str:
     """[[../]] shows the title of the page above, [[../a]] adds to it, and [[../a/]] shows the last name alone."""
-    name = shown
-    levels = 0
-    while name.startswith("../"):
-        name, levels = name[3:], levels + 1
+    name = _LEVELS.sub("", shown)
+    levels = (len(shown) - len(name)) // 3
     if levels >= len(path):
         return shown
     return name.rstrip("/") if name.endswith("/") else "/".join([*path[:-levels], *filter(None, [name])])

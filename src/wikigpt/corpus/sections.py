@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wikigpt.corpus.wikitext import Page
 
 _HEADING_LINE = re.compile(r"\n(=[^\n]*=)[ \t]*(?=\n)")
+_AROUND_NAMES = " :：'"
 _BRACKETS = (("{{", "}}"), ("[[", "]]"), ("\n{|", "\n|}"))
 _PREFIXED_LINK = re.compile(r"\[\[([^][{}|:]+:[^][{}|]*)(?:\|([^][]*))?\]\]")
 _TEMPLATE = re.compile(r"\{\{([^{}|]+)")
@@ -36,31 +37,41 @@ def cut_sections(text: str, names: frozenset[str], page: "Page") -> str:
     if "\n=" not in text and not text.startswith("="):
         return text
     text = f"\n{text}\n"
-    headings = [(match.start(), *heading(match.group(1))) for match in _HEADING_LINE.finditer(text)]
-    headings.append((len(text), 1, ""))
+    headings = list(_HEADING_LINE.finditer(text))
     out: list[str] = []
     position = 0
-    for number, (start, level, name) in enumerate(headings):
-        if start < position or name.strip(" :：'").lower() not in names:
+    for number, match in enumerate(headings):
+        # Nearly all names are others, which is seen without looking at levels.
+        if match.group(1).strip("=").strip().strip(_AROUND_NAMES).lower() not in names or match.start() < position:
             continue
+        level, name = heading(match.group(1))
+        if name.strip(_AROUND_NAMES).lower() not in names:
+            continue
+        following = (headings[later] for later in range(number + 1, len(headings)))
         # A heading of level 1 is shown like one of level 2.
-        end = next(after for after, below, _ in headings[number + 1 :] if 0 < below <= max(2, level))
-        section = text[start:end]
-        if page.converts and "-{" in section:  # it may hold conversion rules
-            continue
-        if any(section.count(opening) != section.count(closing) for opening, closing in _BRACKETS):
-            continue
-        templates = {normal_name(name) for name in _TEMPLATE.findall(section)}
-        if any(is_infobox(name, 2, page) for name in templates):  # facts
-            continue
-        page.disambiguation = page.disambiguation or not templates.isdisjoint(DISAMBIGUATION_TEMPLATES)
-        for target, label in _PREFIXED_LINK.findall(section):
-            link([target, label] if label else [target], page)
-        page.sections_dropped += 1
-        out.append(text[position:start])
-        position = end
+        ends = (later.start() for later in following if 0 < heading(later.group(1))[0] <= max(2, level))
+        end = next(ends, len(text))
+        if _noted(text[match.start() : end], page):
+            out.append(text[position : match.start()])
+            position = end
     out.append(text[position:])
     return "".join(out)[1:]
+
+
+def _noted(section: str, page: "Page") -> bool:
+    """Note what a section that may be cut says about the page; False if it has to stay."""
+    if page.converts and "-{" in section:  # it may hold conversion rules
+        return False
+    if any(section.count(opening) != section.count(closing) for opening, closing in _BRACKETS):
+        return False
+    templates = {normal_name(name) for name in _TEMPLATE.findall(section)}
+    if any(is_infobox(name, 2, page) for name in templates):  # facts
+        return False
+    page.disambiguation = page.disambiguation or not templates.isdisjoint(DISAMBIGUATION_TEMPLATES)
+    for target, label in _PREFIXED_LINK.findall(section):
+        link([target, label] if label else [target], page)
+    page.sections_dropped += 1
+    return True
 
 
 def drop_empty_sections(lines: list[str]) -> str:
@@ -71,7 +82,7 @@ def drop_empty_sections(lines: list[str]) -> str:
     for section in reversed(sections):
         heading, _, body = section.partition("\n")
         level = len(heading) - len(heading.lstrip("#"))
-        if body.strip():
+        if body and not body.isspace():
             below = 7
         if below > level and heading.strip("# "):
             kept.append(section)

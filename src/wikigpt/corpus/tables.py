@@ -12,6 +12,8 @@ _STARTS = frozenset(f" \t:*#{{|!{GONE}")  # what a line outside of tables must b
 _HEADING = re.compile(r"=.*=\s*\Z")
 _STRAY_PARAMETER = re.compile(r"\s*\|\s*[\w .'-]{1,40}=")
 CELL_SEPARATOR = " | "
+# They would break a row into lines. Not <div>: it may hide what is in it.
+_BREAKING_TAG = re.compile(r"</?(?:br|hr|p|center|ul|ol|li)(?=[\s/>])[^<>]*>", re.IGNORECASE)
 
 
 def has_tables(text: str) -> bool:
@@ -101,7 +103,7 @@ class _Table:
         return self.done
 
     def _end_row(self) -> None:
-        cells = (" ".join(" ".join(lines).split()) for lines in self.cells)
+        cells = (" ".join(_BREAKING_TAG.sub(" ", " ".join(lines)).split()) for lines in self.cells)
         row = CELL_SEPARATOR.join(cell for cell in cells if cell)
         if row:
             self.done.append(row)

@@ -47,12 +47,12 @@ def take_tags(text: str, page: "Page") -> str:
     position = 0
     unclosed: set[str] = set()  # names whose closing tag does not occur any more: do not search again
     for match in _OPENING.finditer(text):
-        start = match.start()
+        start, end = match.span()
         if start < position:
             continue  # inside what has just been taken
         if match.lastindex == 1:
             out.append(text[position:start])
-            position = match.end()
+            position = end
             continue
         if match.lastindex is None:
             before, position = _comments(text, position, start)
@@ -61,13 +61,13 @@ def take_tags(text: str, page: "Page") -> str:
         name = match.group(2).lower()
         if name not in _EXTENSIONS and name not in _INCLUSION:
             continue
-        end = -1 if ">" in unclosed else text.find(">", match.end())
-        if end < 0:
+        close = -1 if ">" in unclosed else text.find(">", end)
+        if close < 0:
             unclosed.add(">")
             continue
         out.append(text[position:start])
-        position = end + 1
-        attributes = text[match.end() : end]
+        position = close + 1
+        attributes = text[end:close]
         if name in _INCLUSION or f"</{name}" in attributes:
             continue
         if attributes.endswith("/"):
@@ -122,9 +122,9 @@ def _shown(name: str, attributes: str, content: str, page: "Page") -> str:
     if name == "poem":
         lines = take_tags(content, page).strip("\n")  # poems do not nest, so this goes one level deep
         return f"\n\n{lines}\n\n"
-    if name == "pre":
-        content = _NOWIKI.sub("", content)
-    code = decode_entities(content).strip("\n")
+    if name == "pre":  # the others show entities as they are written
+        content = decode_entities(_NOWIKI.sub("", content))
+    code = content.strip("\n")
     inline = name != "pre" and ("inline" in attributes or "\n" not in code)
     return page.literal(code) if inline else f"\n\n{page.literal(code)}\n\n"
 

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.functions import VARIABLES, call_function
-from wikigpt.corpus.infobox import is_infobox, note_facts
+from wikigpt.corpus.infobox import is_infobox, may_be_infobox, note_facts
 from wikigpt.corpus.inline import HANDLERS, Call, Handler
 from wikigpt.corpus.languages import COUNTRIES, DISAMBIGUATION_TEMPLATES, names_in
 from wikigpt.corpus.marks import ANY_MARK, GONE, GONE_WITH_BRACKETS
@@ -27,6 +27,9 @@ MAX_REPEATED = 10_000  # characters that a rule may show which shows an argument
 def render(parts: list[tuple[str | None, str]], page: "Page") -> str:
     """The wikitext that {{…}} stands for; `parts` are (key or None, value), the name first."""
     head = parts[0][1]
+    shown = render_head(head, page)
+    if shown is not None:
+        return shown
     own_rules = page.rules_by_name
     handler = find(normal_name(head), own_rules) if own_rules and len(head) <= 2 * MAX_NAME else None
     if handler is None:
@@ -39,12 +42,9 @@ def render(parts: list[tuple[str | None, str]], page: "Page") -> str:
         handler = _find(head, page.lang)
     name = normal_name(head)
     if handler is None:
-        named = sum(key is not None for key, _ in parts) if len(parts) > 2 else 0
-        if named < 2 or not is_infobox(name, named, page):
+        if not is_infobox(name, sum(key is not None for key, _ in parts), page):
             return GONE
         handler = _infobox
-    elif handler is _DROP:
-        return GONE
     arguments: dict[str, str] = {}
     number = 0
     for key, value in parts[1:]:
@@ -54,6 +54,16 @@ def render(parts: list[tuple[str | None, str]], page: "Page") -> str:
         else:
             arguments[key.strip()] = value
     return handler(Call(name, arguments, page))
+
+
+def render_head(head: str, page: "Page") -> str | None:
+    """The same if the name alone tells, as that of most templates does; their arguments need not be taken apart."""
+    if page.rules_by_name or ":" in head or len(head) > 2 * MAX_NAME:
+        return None
+    handler = _find(head, page.lang)
+    if handler is None:
+        return None if may_be_infobox(normal_name(head), page) else GONE
+    return _FIXED.get(handler)
 
 
 def _infobox(call: Call) -> str:
@@ -175,10 +185,8 @@ def _compile(names: str, rule: object) -> Handler:
 
     if not isinstance(rule, str):
         raise wrong(f"is {rule!r}, which is no text")
-    if rule == "drop":
-        return _DROP
-    if rule in ("", "drop with brackets"):
-        return _constant(rule and GONE_WITH_BRACKETS)
+    if rule in _WITHOUT_TEXT:
+        return _WITHOUT_TEXT[rule]
     if rule[0] == "@" and rule[1:].isidentifier():
         if rule[1:] not in HANDLERS:
             raise wrong(f'says "{rule}", but there are only @{", @".join(sorted(HANDLERS))}')
@@ -217,7 +225,12 @@ def _constant(shown: str) -> Handler:
     return lambda call: shown
 
 
-_DROP = _constant(GONE)
+_WITHOUT_TEXT = {
+    rule: _constant(shown) for rule, shown in (("", ""), ("drop", GONE), ("drop with brackets", GONE_WITH_BRACKETS))
+}
+_DROP = _WITHOUT_TEXT["drop"]
+# What these handlers show whatever the arguments are, which need not be looked at then.
+_FIXED: dict[Handler | None, str] = {_WITHOUT_TEXT[""]: "", _DROP: GONE}
 
 
 def _slot(content: str) -> Slot:

@@ -21,7 +21,7 @@ from wikigpt.corpus.brackets import fill_in
 from wikigpt.corpus.finish import decode_entities, finish, strip_html
 from wikigpt.corpus.languages import CATEGORY_NAMESPACES, DISAMBIGUATION_TITLE, FILE_NAMESPACES, REDIRECT, capital
 from wikigpt.corpus.layout import lay_out
-from wikigpt.corpus.marks import COLON, KEEP_CLOSE, KEEP_OPEN, LITERALS, PIPE, STRIP
+from wikigpt.corpus.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
 from wikigpt.corpus.sections import cut_sections, drop_empty_sections
 from wikigpt.corpus.tags import take_tags
 from wikigpt.corpus.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
@@ -69,7 +69,7 @@ class Article:
 
 _STRIPPED = re.compile(rf"{STRIP}([0-9]+){STRIP}")
 # A template's argument that needs no reading: words, figures and what stands between them.
-_ORDINARY = re.compile(r"[\w(][\w .,()/%+–—-]*\Z")
+_ORDINARY = re.compile(r"[\w(][\w .,:;()/%+$\"'*#?!°~−–—-]*\Z")
 
 
 @dataclass(slots=True)
@@ -116,7 +116,6 @@ class Page:
     def restored(self, text: str) -> str:
         """Put the literals back."""
         if STRIP in text:
-            text = text.replace(COLON, ":").replace(PIPE, "|")
             text = _STRIPPED.sub(lambda match: self.literals[int(match.group(1))], text)
         return text
 
@@ -127,7 +126,7 @@ class Page:
 
     def _flat(self, text: str) -> str:
         text = text.strip()
-        if _ORDINARY.match(text) and "__" not in text:
+        if _ORDINARY.match(text) and "__" not in text and "''" not in text:
             return text
         return self.restored("\n".join(self.finished(lay_out(text, self))))
 
