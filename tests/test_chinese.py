@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wikigpt.corpus.variants import FALLBACKS, Rules, converter, parse_rule
 from wikigpt.corpus.wikitext import Article, clean_wikitext, read_wikitext
+from wikigpt.corpus.wikitext.variants import FALLBACKS, Rules, converter, parse_rule
 
 
 def read(wikitext: str, variant: str | None = "zh-hans", title: str = "") -> Article:

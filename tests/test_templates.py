@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wikigpt.corpus.functions import FUNCTIONS
-from wikigpt.corpus.inline import HANDLERS, Call
-from wikigpt.corpus.templates import _rules_for, _table, compile_rules, find
 from wikigpt.corpus.wikitext import Options, read_wikitext
+from wikigpt.corpus.wikitext.functions import FUNCTIONS
+from wikigpt.corpus.wikitext.inline import HANDLERS, Call
+from wikigpt.corpus.wikitext.templates import _rules_for, _table, compile_rules, find
 from wikigpt.errors import UserError
 
 

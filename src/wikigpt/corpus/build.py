@@ -18,8 +18,8 @@ from wikigpt.corpus.merge import LENGTH_EDGES, Merged, Work, merge
 from wikigpt.corpus.report import write_report
 from wikigpt.corpus.shards import Shard, line_before, read_shards
 from wikigpt.corpus.source import STDIN, Source, list_inputs
-from wikigpt.corpus.templates import compile_rules
-from wikigpt.corpus.variants import FALLBACKS
+from wikigpt.corpus.wikitext.templates import compile_rules
+from wikigpt.corpus.wikitext.variants import FALLBACKS
 from wikigpt.corpus.write import MANIFEST
 from wikigpt.errors import UserError
 

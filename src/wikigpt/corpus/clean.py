@@ -25,8 +25,8 @@ from wikigpt.corpus.homonyms import (
 )
 from wikigpt.corpus.languages import capital
 from wikigpt.corpus.shards import Shard, language_of, pages_of, single_pages
-from wikigpt.corpus.variants import converter
 from wikigpt.corpus.wikitext import Article, Options, TooSlow, read_wikitext
+from wikigpt.corpus.wikitext.variants import converter
 from wikigpt.corpus.write import from_arrow, table, table_of_dropped, to_arrow
 
 # What would be markup if it stood in a text; the report lists where it does.

@@ -7,9 +7,9 @@ from typing import Any
 from wikigpt.corpus.dump import MAX_PAGE, Damage, Page
 from wikigpt.corpus.filters import few_empty_lines, single_spaces
 from wikigpt.corpus.languages import CATEGORY_NAMESPACES, FILE_NAMESPACES
-from wikigpt.corpus.marks import ANY_MARK
-from wikigpt.corpus.variants import Rules, resolve
 from wikigpt.corpus.wikitext import decode_entities, strip_html
+from wikigpt.corpus.wikitext.marks import ANY_MARK
+from wikigpt.corpus.wikitext.variants import Rules, resolve
 
 _NEEDED = "each line needs an object with at least title and text"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from wikigpt.corpus.dump import Page
 from wikigpt.corpus.languages import DISAMBIGUATION_TITLE, capital
-from wikigpt.corpus.templates import normal_name
+from wikigpt.corpus.wikitext.templates import normal_name
 
 MESSAGES, TEMPLATES = 8, 10  # numbers of namespaces
 MAX_CHARS = 20_000  # of a page that may be one; long pages are articles

@@ -19,7 +19,7 @@ from wikigpt.corpus.clean import SAMPLES, Cleaned, merge_left_overs
 from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, find_duplicates
 from wikigpt.corpus.homonyms import Marks
 from wikigpt.corpus.languages import capital
-from wikigpt.corpus.variants import converter
+from wikigpt.corpus.wikitext.variants import converter
 from wikigpt.corpus.write import Parts, from_arrow, table_of_dropped
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.finish import decode_entities
-from wikigpt.corpus.inline import chemical
 from wikigpt.corpus.languages import words
+from wikigpt.corpus.wikitext.finish import decode_entities
+from wikigpt.corpus.wikitext.inline import chemical
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 _DROPPED = words(
     """ref references gallery timeline imagemap score graph mapframe maplink hiero inputbox templatestyles

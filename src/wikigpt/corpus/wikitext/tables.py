@@ -2,7 +2,7 @@
 
 import re
 
-from wikigpt.corpus.marks import GONE
+from wikigpt.corpus.wikitext.marks import GONE
 
 # Lines that only make sense in a table. Where nothing opened one, a template did that we do not know.
 _ROW_MARKS = ("|-", "|}", "|+")

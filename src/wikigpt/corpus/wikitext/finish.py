@@ -5,9 +5,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from wikigpt.corpus.inline import SUBSCRIPT
 from wikigpt.corpus.languages import words
-from wikigpt.corpus.marks import (
+from wikigpt.corpus.wikitext.inline import SUBSCRIPT
+from wikigpt.corpus.wikitext.marks import (
     GONE,
     GONE_WITH_BRACKETS,
     KEEP_CLOSE,
@@ -15,7 +15,7 @@ from wikigpt.corpus.marks import (
     OWN_BRACKETS,
     RULE,
 )
-from wikigpt.corpus.tables import CELL_SEPARATOR
+from wikigpt.corpus.wikitext.tables import CELL_SEPARATOR
 
 _ODD = re.compile("[\u00a0\u00ad\u2002-\u200b\u200e\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\ufeff]")
 _INVISIBLE = frozenset("\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")

@@ -5,10 +5,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.languages import words
-from wikigpt.corpus.marks import ANY_MARK
+from wikigpt.corpus.wikitext.marks import ANY_MARK
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 INFOBOX_NAME = re.compile(
     r"infobox|信息框|資訊框|信息盒|infotable|taxobox|speciesbox|virusbox|hybridbox|starbox|drugbox|chembox|geobox|"

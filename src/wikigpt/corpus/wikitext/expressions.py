@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
-from wikigpt.corpus.marks import ANY_MARK, GONE
+from wikigpt.corpus.wikitext.marks import ANY_MARK, GONE
 
 ERROR = '<strong class="error">{}</strong>'
 

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.links import link, simple_links
-from wikigpt.corpus.marks import GONE, PIPE
-from wikigpt.corpus.templates import render, render_head
-from wikigpt.corpus.variants import resolve
+from wikigpt.corpus.wikitext.links import link, simple_links
+from wikigpt.corpus.wikitext.marks import GONE, PIPE
+from wikigpt.corpus.wikitext.templates import render, render_head
+from wikigpt.corpus.wikitext.variants import resolve
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 # MediaWiki stops expanding templates at 40 levels. Marks of constructs deeper than this are left out.
 MAX_DEPTH = 100

@@ -10,15 +10,15 @@ from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.functions import VARIABLES, call_function
-from wikigpt.corpus.infobox import is_infobox, may_be_infobox, note_facts
-from wikigpt.corpus.inline import HANDLERS, Call, Handler
 from wikigpt.corpus.languages import COUNTRIES, DISAMBIGUATION_TEMPLATES, names_in
-from wikigpt.corpus.marks import ANY_MARK, GONE, GONE_WITH_BRACKETS
+from wikigpt.corpus.wikitext.functions import VARIABLES, call_function
+from wikigpt.corpus.wikitext.infobox import is_infobox, may_be_infobox, note_facts
+from wikigpt.corpus.wikitext.inline import HANDLERS, Call, Handler
+from wikigpt.corpus.wikitext.marks import ANY_MARK, GONE, GONE_WITH_BRACKETS
 from wikigpt.errors import UserError
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 MAX_NAME = 120  # characters; MediaWiki allows 255 bytes
 MAX_REPEATED = 10_000  # characters that a rule may show which shows an argument twice: nested, it doubles each time
@@ -131,7 +131,9 @@ def _rules_for(lang: str) -> dict[str, Handler]:
 
 @cache
 def _table() -> dict[str, dict[str, str]]:
-    return tomllib.loads(resources.files("wikigpt.corpus").joinpath("templates.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        resources.files("wikigpt.corpus.wikitext").joinpath("templates.toml").read_text(encoding="utf-8")
+    )
 
 
 # The rules

@@ -3,12 +3,12 @@
 import re
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.marks import GONE, HEADING
-from wikigpt.corpus.sections import heading
-from wikigpt.corpus.tables import has_tables, take_tables
+from wikigpt.corpus.wikitext.marks import GONE, HEADING
+from wikigpt.corpus.wikitext.sections import heading
+from wikigpt.corpus.wikitext.tables import has_tables, take_tables
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 _SQUARE, _CURLY = re.compile(r"\](?<=\]\])"), re.compile(r"\}(?<=\}\})")
 # What a line must begin with to be more than running text.

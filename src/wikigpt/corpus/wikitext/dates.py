@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from wikigpt.corpus.marks import GONE
+from wikigpt.corpus.wikitext.marks import GONE
 
 MONTHS: dict[str, list[str]] = {
     lang: names.split()

@@ -3,14 +3,14 @@
 import re
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.infobox import is_infobox
 from wikigpt.corpus.languages import DISAMBIGUATION_TEMPLATES
-from wikigpt.corpus.links import link
-from wikigpt.corpus.marks import HEADING
-from wikigpt.corpus.templates import normal_name
+from wikigpt.corpus.wikitext.infobox import is_infobox
+from wikigpt.corpus.wikitext.links import link
+from wikigpt.corpus.wikitext.marks import HEADING
+from wikigpt.corpus.wikitext.templates import normal_name
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 _HEADING_LINE = re.compile(r"\n(=[^\n]*=)[ \t]*(?=\n)")
 _AROUND_NAMES = " :：'"

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote_plus
 
-from wikigpt.corpus.dates import MONTHS, format_date, long_date, month_number, parse_date
-from wikigpt.corpus.expressions import ERROR, expression
 from wikigpt.corpus.languages import AUTONYMS, NUMBER_STYLES, capital, language_name, words
-from wikigpt.corpus.marks import ANY_MARK, GONE
+from wikigpt.corpus.wikitext.dates import MONTHS, format_date, long_date, month_number, parse_date
+from wikigpt.corpus.wikitext.expressions import ERROR, expression
+from wikigpt.corpus.wikitext.marks import ANY_MARK, GONE
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 Parts = list[tuple[str | None, str]]
 Function = Callable[[list[str], "Page"], str]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from wikigpt.corpus.languages import words
-from wikigpt.corpus.marks import ANY_MARK, COLON, KEEP_CLOSE, KEEP_OPEN, PIPE, RULE, STRIP
+from wikigpt.corpus.wikitext.marks import ANY_MARK, COLON, KEEP_CLOSE, KEEP_OPEN, PIPE, RULE, STRIP
 
 # Where MediaWiki looks, in this order, for the text of a variant.
 FALLBACKS: dict[str, tuple[str, ...]] = {

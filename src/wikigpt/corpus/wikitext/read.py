@@ -17,20 +17,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.brackets import fill_in
-from wikigpt.corpus.finish import decode_entities, finish, strip_html
 from wikigpt.corpus.languages import CATEGORY_NAMESPACES, DISAMBIGUATION_TITLE, FILE_NAMESPACES, REDIRECT, capital
-from wikigpt.corpus.layout import lay_out
-from wikigpt.corpus.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
-from wikigpt.corpus.sections import cut_sections, drop_empty_sections
-from wikigpt.corpus.tags import take_tags
-from wikigpt.corpus.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
+from wikigpt.corpus.wikitext.brackets import fill_in
+from wikigpt.corpus.wikitext.finish import finish
+from wikigpt.corpus.wikitext.layout import lay_out
+from wikigpt.corpus.wikitext.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
+from wikigpt.corpus.wikitext.sections import cut_sections, drop_empty_sections
+from wikigpt.corpus.wikitext.tags import take_tags
+from wikigpt.corpus.wikitext.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
 from wikigpt.errors import UserError
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.inline import Handler
-
-__all__ = ["Article", "Options", "Page", "TooSlow", "clean_wikitext", "decode_entities", "read_wikitext", "strip_html"]
+    from wikigpt.corpus.wikitext.inline import Handler
 
 
 class TooSlow(Exception):
@@ -217,7 +215,7 @@ def _either(known: frozenset[str], own: frozenset[str]) -> frozenset[str]:
 
 @lru_cache(maxsize=16)
 def _compiled(rules: tuple[tuple[str, str], ...]) -> Mapping[str, "Handler"]:
-    from wikigpt.corpus.templates import compile_rules
+    from wikigpt.corpus.wikitext.templates import compile_rules
 
     return compile_rules(dict(rules))
 

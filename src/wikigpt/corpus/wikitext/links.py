@@ -4,10 +4,10 @@ import re
 from typing import TYPE_CHECKING
 
 from wikigpt.corpus.languages import LANGUAGE_CODES, capital
-from wikigpt.corpus.marks import ANY_MARK, COLON, PIPE, STRIP
+from wikigpt.corpus.wikitext.marks import ANY_MARK, COLON, PIPE, STRIP
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 # [[target]] and [[target|text]] without anything that needs a second look: nine links of ten. The one group is
 # what is shown, so that joining the pieces of `split` replaces every such link, without a call for each.

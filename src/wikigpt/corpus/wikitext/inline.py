@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus import units
-from wikigpt.corpus.dates import long_date, month_number
-from wikigpt.corpus.expressions import expression
-from wikigpt.corpus.functions import format_number
-from wikigpt.corpus.infobox import note_facts
 from wikigpt.corpus.languages import COUNTRIES, LANGUAGE_CODES, language_label, language_name
-from wikigpt.corpus.marks import ANY_MARK, GONE, KEEP_CLOSE, KEEP_OPEN, OWN_BRACKETS
+from wikigpt.corpus.wikitext import units
+from wikigpt.corpus.wikitext.dates import long_date, month_number
+from wikigpt.corpus.wikitext.expressions import expression
+from wikigpt.corpus.wikitext.functions import format_number
+from wikigpt.corpus.wikitext.infobox import note_facts
+from wikigpt.corpus.wikitext.marks import ANY_MARK, GONE, KEEP_CLOSE, KEEP_OPEN, OWN_BRACKETS
 
 if TYPE_CHECKING:
-    from wikigpt.corpus.wikitext import Page
+    from wikigpt.corpus.wikitext.read import Page
 
 
 @dataclass(slots=True)
