@@ -95,6 +95,11 @@ ENGLISH = [
 # What MediaWiki's documentation and preprocessor rules say of harder constructs. Where MediaWiki shows stray marks
 # (an opening bracket that never closes), these vanish here and the text stays.
 HARD = [
+    # a page that has lost its line breaks
+    (
+        'Staff are {|class="wikitable" |- ! Name !! Role |- | A || B |} listed {| x |- |} here. The norm {|x|} stays.',
+        "Staff are listed here. The norm {|x|} stays.",
+    ),
     # the preprocessor: comments, inclusion tags, nowiki, brackets
     (
         "one\n<!-- alone -->\ntwo <!-- in --> three\n  <!-- a --> <!-- b -->  \nfour",

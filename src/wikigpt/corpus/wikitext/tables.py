@@ -8,6 +8,8 @@ from wikigpt.corpus.wikitext.marks import GONE
 _ROW_MARKS = ("|-", "|}", "|+")
 _PIPE = re.compile(r"\|(?:(?<=\{\|)|(?<=\n\|))")  # looking for one character, then back, is fast
 _OPENING = re.compile(rf"[\s:*#{GONE}]*\{{\|")
+_EDGE = f" \t:*#{GONE}"  # what may stand before a table on its line
+_INLINE = re.compile(r"\{\|(?=\s|[a-z]{2,20}=)")
 _STARTS = frozenset(f" \t:*#{{|!{GONE}")  # what a line outside of tables must begin with to matter here
 _HEADING = re.compile(r"=.*=\s*\Z")
 _STRAY_PARAMETER = re.compile(r"\s*\|\s*[\w .'-]{1,40}=")
@@ -27,6 +29,8 @@ def take_tables(lines: list[str], *, keep: bool) -> list[str]:
     tables: list[_Table] = []  # those that are open, the outermost first
     broken = False  # inside a table that something other than `{|` opened
     for line in lines:
+        if "{|" in line and not tables:
+            line = _without_tables(line)
         if not tables and (not line or line[0] not in _STARTS):
             out.append(line)
             continue
@@ -64,6 +68,20 @@ def take_tables(lines: list[str], *, keep: bool) -> list[str]:
     if keep:
         out += (row for table in tables for row in table.rows())
     return out
+
+
+def _without_tables(line: str) -> str:
+    """A line without the tables in the midst of it, as they stand in pages that have lost their line breaks."""
+    opening = _INLINE.search(line)
+    if opening is None or not line[: opening.start()].strip(_EDGE):  # it begins a table
+        return line
+    out: list[str] = []
+    position = 0
+    while opening and (end := line.find("|}", opening.end())) >= 0:
+        out += line[position : opening.start()], GONE
+        position = end + 2
+        opening = _INLINE.search(line, position)
+    return "".join([*out, line[position:]])
 
 
 class _Table:
