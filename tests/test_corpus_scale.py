@@ -271,6 +271,23 @@ def test_private_data(tmp_path: Path) -> None:
     assert pseudonym in second.text, "one address has one pseudonym"
 
 
+def test_private_titles(tmp_path: Path) -> None:
+    """Neither an alias nor the list of what was left out names them."""
+    pages = [
+        page("Ann", f"Ann works here. {LOREM}", id=1),
+        page("ann.lee@example.org", "#REDIRECT [[Ann]]", id=2, redirect="Ann"),
+        page("Call bob@example.org", "Short.", id=3),
+        page("Call bob@example.org (long)", "word " * 2_000_001, id=4),
+    ]
+    (tmp_path / "a.xml").write_text(dump(*pages))
+    manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c", privacy="placeholder", keep_dropped=True)
+    (document,) = read_corpus(tmp_path / "c")
+    assert document.aliases == ()
+    assert [entry["title"] for entry in manifest["skipped"]] == ["Call [EMAIL] (long)"]
+    rows = pq.read_table(tmp_path / "c" / "dropped" / "dropped-00000.parquet").to_pylist()
+    assert [(row["title"], row["url"]) for row in rows] == [("Call [EMAIL]", ""), ("Call [EMAIL] (long)", "")]
+
+
 # Accidents
 
 
@@ -415,8 +432,11 @@ def test_two_builds_of_one_corpus(tmp_path: Path) -> None:
     from wikigpt.artifacts import only_writer
 
     (tmp_path / "a.xml").write_text(many_pages(10))
+    (tmp_path / "c.work").mkdir()
+    (tmp_path / "c.work" / "shard-000000.json").write_text("of the other process")
     with only_writer(tmp_path / "c.work"), pytest.raises(UserError, match="another wikigpt process"):
         build_corpus(tmp_path / "a.xml", tmp_path / "c")
+    assert (tmp_path / "c.work" / "shard-000000.json").read_text() == "of the other process"
     assert build_corpus(tmp_path / "a.xml", tmp_path / "c")["pages_seen"] == 10
 
 

@@ -116,8 +116,8 @@ def build_corpus(
 
     work = Work(output.with_name(f"{output.name}.work"), locked)
     reading = _Reading(sources, total, work, settings, progress)
-    try:
-        with only_writer(work.folder):
+    with only_writer(work.folder):
+        try:
             # What was cleaned before a damage was found is the same whether that is skipped or not.
             kept = asdict(replace(settings, skip_damaged=False))
             work.belongs_to(fingerprint(VERSION, __version__, kept, locked.recipient if locked else None))
@@ -143,10 +143,10 @@ def build_corpus(
                     # The samples of an encrypted corpus would lie open in the report.
                     samples = [] if locked else merged.samples
                     write_report(finished / "report.html", {**manifest, "seconds": seconds}, samples)
-    except UserError:
-        if not reading.articles:
-            shutil.rmtree(work.folder, ignore_errors=True)
-        raise
+        except UserError:
+            if not reading.articles:
+                shutil.rmtree(work.folder, ignore_errors=True)
+            raise
     shutil.rmtree(work.folder)
     if progress:
         progress(total, total, f"{merged.documents:,} articles of {merged.seen:,} pages")

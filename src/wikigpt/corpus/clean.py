@@ -231,10 +231,11 @@ class _Cleaner:
             if result.possible and result.possible[-1]["document"] == len(result.documents):
                 result.possible[-1]["document"] = None  # it is left out whatever it is
             if drop.detail:
-                result.skipped.append({"title": page.title, "reason": drop.detail})
+                result.skipped.append({"title": self._redacted(page.title), "reason": drop.detail})
             if self.settings.keep_dropped and drop.reason not in ("namespace", "redirect"):
-                text = self._redacted(drop.text) if drop.text else ""
-                result.dropped.append((page.id, self.site.url(page.title), page.title, lang, drop.reason, text))
+                title = self._redacted(page.title)
+                url = self.site.url(title) if title == page.title else ""
+                result.dropped.append((page.id, url, title, lang, drop.reason, self._redacted(drop.text)))
             return
         result.documents.append(document)
         result.pages.append(page.title)
@@ -268,6 +269,7 @@ class _Cleaner:
             raise _Drop("disambiguation", article.text)
         if looks := possible(page):
             templates, leads = looks
+            leads = [lead for lead in leads if self._redacted(lead[0]) == lead[0]]
             entry = {"document": len(self.result.documents), "lang": lang, "templates": templates, "leads": leads}
             self.result.possible.append(entry)
         text, sections = article.text, 0

@@ -54,8 +54,11 @@ def _in_processes(
     pool = _pool(workers)
 
     def submit(shard: Shard) -> None:
-        with _main_hidden():
-            waiting.append((shard, pool.submit(clean, shard, settings, secret)))
+        try:
+            with _main_hidden():
+                waiting.append((shard, pool.submit(clean, shard, settings, secret)))
+        except BrokenProcessPool:  # a shard before it has killed a process meanwhile
+            waiting.append((shard, _broken()))
 
     def result() -> tuple[Shard, Cleaned]:
         nonlocal pool
@@ -75,10 +78,7 @@ def _in_processes(
 
     try:
         for shard in shards:
-            try:
-                submit(shard)
-            except BrokenProcessPool:
-                waiting.append((shard, _broken()))
+            submit(shard)
             if len(waiting) > 2 * workers:
                 yield result()
         while waiting:

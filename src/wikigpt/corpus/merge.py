@@ -1,6 +1,7 @@
 """Finished shards into the corpus folder: duplicates out, the names of redirects in, parts of limited size.
 
-Nothing here grows with the dump but 9 bytes a document: sketches and titles lie on the disk.
+Nothing here grows with the dump but 9 bytes a document and the names of templates that are redirects: sketches and
+titles lie on the disk.
 """
 
 import json
