@@ -5,10 +5,10 @@ times, whatever is nested or left unclosed.
 """
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.wikitext.links import link, simple_links
+from wikigpt.corpus.wikitext import kernels
+from wikigpt.corpus.wikitext.links import link
 from wikigpt.corpus.wikitext.marks import GONE, PIPE
 from wikigpt.corpus.wikitext.templates import render, render_head
 from wikigpt.corpus.wikitext.variants import resolve
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 # MediaWiki stops expanding templates at 40 levels. Marks of constructs deeper than this are left out.
 MAX_DEPTH = 100
 
-_BRACKETS = re.compile(r"(\{\{+|\}\}+|\[\[+|\]\]+)")
-_BRACKETS_AND_VARIANTS = re.compile(r"(\{\{+|\}+-|\}\}+|\[\[+|\]\]+|-\{(?!\{))")
 # Opening marks, and the closing mark without which they mean nothing.
 _PAIRS = (
     (re.compile(r"\{\{+"), "}}"),
@@ -39,7 +37,7 @@ def fill_in(text: str, page: "Page") -> str:
         last = text.rfind(closing) + 1
         if opening.search(text, last):
             text = text[:last] + opening.sub("", text[last:])
-    pieces = (_BRACKETS_AND_VARIANTS if variants else _BRACKETS).split(simple_links(text))
+    pieces = kernels.pieces(text, variants)
     return pieces[0] if len(pieces) == 1 else _Reader(page).read(pieces)
 
 
@@ -166,7 +164,7 @@ class _Reader:
         """What a template or link shows in which nothing is nested; most need no frame. None: see `link`."""
         if mark == "[":
             return link(content.split("|"), self.page)
-        return self._template(content.partition("|")[0], lambda: _arguments(content))
+        return self._template(content.partition("|")[0], content)
 
     def _open(self, mark: str, count: int) -> None:
         stack = self.stack
@@ -235,7 +233,7 @@ class _Reader:
         frame = stack.pop()
         self.braces -= 1
         width = 3 if frame.count >= 3 and available >= 3 else 2
-        shown = _parameter(frame.arguments()) if width == 3 else self._template(frame.head(), frame.arguments)
+        shown = _parameter(frame.arguments()) if width == 3 else self._template(frame.head(), frame)
         left = frame.count - width
         if left >= 2:
             stack.append(_Frame("{", left))
@@ -248,7 +246,7 @@ class _Reader:
         stack[-1].add(shown)
         return width
 
-    def _template(self, head: str | None, arguments: Callable[[], list[Argument]]) -> str:
+    def _template(self, head: str | None, content: str | _Frame) -> str:
         """What the template of this name shows (None: templates are nested in it); most need no arguments for that."""
         page = self.page
         if page.deadline is not None:
@@ -257,8 +255,11 @@ class _Reader:
         shown = render_head(head, page) if head is not None else None
         if shown is not None:
             return shown
-        parts = arguments()
-        shown = render(parts, page)
+        parts = _arguments(content) if isinstance(content, str) else content.arguments()
+        if head is None:
+            shown = render_head(parts[0][1], page)
+        if shown is None:
+            shown = render(parts, page)
         if shown == GONE:
             return GONE
         if ":" in parts[0][1] and _LINE_START.match(shown) and not self.stack[-1].pieces[-1].endswith("\n"):

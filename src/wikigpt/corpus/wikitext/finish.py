@@ -2,11 +2,11 @@
 
 import html.entities
 import re
-import unicodedata
 from collections.abc import Callable
 
 from wikigpt.corpus.languages import words
 from wikigpt.corpus.wikitext.inline import SUBSCRIPT
+from wikigpt.corpus.wikitext.kernels import matches, replaced, tidied
 from wikigpt.corpus.wikitext.marks import (
     GONE,
     GONE_WITH_BRACKETS,
@@ -17,8 +17,6 @@ from wikigpt.corpus.wikitext.marks import (
 )
 from wikigpt.corpus.wikitext.tables import CELL_SEPARATOR
 
-_ODD = re.compile("[\u00a0\u00ad\u2002-\u200b\u200e\u200f\u202a-\u202f\u205f\u2060\u2066-\u2069\ufeff]")
-_INVISIBLE = frozenset("\u00ad\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
 _RULES_ALONE = re.compile(rf"(\n+)([\x03{RULE}]+) *(?=\n)")  # they stand at the end of the line before
 
 
@@ -36,8 +34,8 @@ _MACROS = re.compile(
 )
 
 
-def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> list[str]:
-    """Turn laid-out wikitext into lines of plain text, but for the literals that are still set aside.
+def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> str:
+    """Turn laid-out wikitext into plain text, but for the literals that are still set aside.
 
     With `keep_code`, what is in <code> is marked as not to be converted to another script.
     """
@@ -52,32 +50,20 @@ def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> 
     if GONE_WITH_BRACKETS in text:
         text = _around(GONE_WITH_BRACKETS, 220, text, _without_brackets)
     if GONE in text:
-        text = _around(GONE, 60, _HARMLESS.sub("", text), _mended)
+        text = _around(GONE, 60, replaced(_HARMLESS, GONE, lambda match: "", text), _mended)
     if OWN_BRACKETS in text:
         text = _DOUBLE_BRACKETS.sub(r"（\1）", text).replace(OWN_BRACKETS, "")
     if RULE in text:
         text = _RULES_ALONE.sub(r"\2\1", text)
     if "\t" in text:
         text = text.replace("\t", " ")
-    return [line.strip() if line.isascii() else _visible(line) for line in _single_spaces(text).split("\n")]
+    return tidied(text)
 
 
 def _without_switch(match: re.Match[str]) -> str:
     name = match.group(1)
     switch = name.lower() in _ENGLISH_SWITCHES or (name == name.upper() and not _MACROS.match(name))
     return "" if switch else match.group()
-
-
-def _single_spaces(text: str) -> str:
-    """One space for each run of them (by `split`, which takes half the time of a regular expression)."""
-    return " ".join([piece.lstrip(" ") for piece in text.split("  ") if piece])
-
-
-def _visible(line: str) -> str:
-    """The line in composed form (NFC), with ordinary spaces (but the ideographic one stays) and nothing invisible."""
-    if not line.isprintable():  # no line with such a character is, and this takes a third of the time
-        line = _ODD.sub(lambda match: "" if match.group() in _INVISIBLE else " ", line)
-    return unicodedata.normalize("NFC", (_single_spaces(line) if "  " in line else line).strip())
 
 
 _TAG = re.compile(r"<(/?)([a-z][a-z0-9]*+)(?=[\s/>])([^<>]*+)>", re.IGNORECASE)
@@ -110,7 +96,7 @@ def strip_html(text: str, *, hiding: bool = True, keep_tables: bool = False, kee
     before = (0, 0)  # where the hidden part starts, in `text` and in `out`
     raised: tuple[str, int] | None = None  # an open <sup> or <sub> and where its text starts in `out`
     in_cell = False  # in a row of a table that is kept
-    for match in _TAG.finditer(text):
+    for match in matches(_TAG, "<", text):
         closing, name, attributes = match.groups()
         name = name.lower()
         if name not in _KNOWN:
@@ -210,7 +196,7 @@ def _external_links(text: str) -> str:
     out: list[str] = []
     position = 0
     line_end = bracket = -1
-    for match in _EXTERNAL.finditer(text):
+    for match in matches(_EXTERNAL, "[", text):
         if match.start() < position:
             continue
         if line_end < match.end():
@@ -234,7 +220,7 @@ _ENTITY = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-
 
 def decode_entities(text: str) -> str:
     """&amp; -> &, &#8211; -> –; what is no entity, or no character that HTML allows, stays as it is."""
-    return _ENTITY.sub(_entity, text) if "&" in text else text
+    return replaced(_ENTITY, "&", _entity, text) if "&" in text else text
 
 
 def _entity(match: re.Match[str]) -> str:

@@ -3,17 +3,11 @@
 import re
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.wikitext.marks import GONE, HEADING
-from wikigpt.corpus.wikitext.sections import heading
+from wikigpt.corpus.wikitext.kernels import follows, read_lines
 from wikigpt.corpus.wikitext.tables import has_tables, take_tables
 
 if TYPE_CHECKING:
     from wikigpt.corpus.wikitext.read import Page
-
-_SQUARE, _CURLY = re.compile(r"\](?<=\]\])"), re.compile(r"\}(?<=\}\})")
-# What a line must begin with to be more than running text.
-_STARTS = frozenset(f"=*#:;-{GONE}")
-_NOTHING = f" \t{GONE}"
 
 
 def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
@@ -21,15 +15,12 @@ def lay_out(text: str, page: "Page", *, headings: bool = False) -> str:
 
     With `headings`, each heading is marked for `drop_empty_sections`; without, it is a line like any other.
     """
-    lines = text.split("\n")
     if has_tables(text):
-        lines = take_tables(lines, keep=page.keep_tables)
-    if headings and _HEADING_END.search(text):
-        lines = _HTML_HEADING.sub(_wiki_heading, "\n".join(lines)).split("\n")
-    # For one character, `in` is several times as fast as for two.
-    lines = [_line(line, headings) if line and (line[0] in _STARTS or "'" in line) else line for line in lines]
-    text = "\n".join(lines)
-    if _SQUARE.search(text) or _CURLY.search(text):
+        text = "\n".join(take_tables(text.split("\n"), keep=page.keep_tables))
+    if headings and follows(text, "/", "<") and _HEADING_END.search(text):
+        text = _HTML_HEADING.sub(_wiki_heading, text)
+    text = read_lines(text, headings)
+    if follows(text, "]", "]") or follows(text, "}", "}"):
         text = "\n".join(map(_without_strays, text.split("\n")))
     return text
 
@@ -41,58 +32,6 @@ _HTML_HEADING = re.compile(r"<h([1-6])(?=[\s>])[^<>]*>((?:[^<]|<(?!/?h[1-6]))*+)
 def _wiki_heading(match: re.Match[str]) -> str:
     marks, name = "=" * int(match.group(1)), " ".join(match.group(2).split())
     return f"\n{marks} {name} {marks}\n" if name else ""
-
-
-def _line(line: str, marked: bool) -> str:
-    """A heading, a list item, a rule, or text with bold and italic marks in it."""
-    if line[0] in _STARTS:
-        # A template that shows nothing does not keep a line from beginning behind it.
-        bare = line.lstrip(_NOTHING) if line[0] == GONE else line
-        first = bare[:1]
-        if first == "=" and len(bare) > 2:
-            level, name = heading(bare.rstrip(_NOTHING))
-            if level:
-                name = without_quotes(name)
-                return f"\n{HEADING}{'#' * max(2, level)} {name}\n" if marked else name
-        elif first in ("*", "#", ":", ";"):
-            return _list_item(bare)
-        elif bare.startswith("----"):
-            line = bare.lstrip("-")
-    return without_quotes(line)
-
-
-def _list_item(line: str) -> str:
-    content = line.lstrip("*#:;")
-    marks = line[: len(line) - len(content)]
-    content = content.strip()
-    if marks[-1] == ";" and ":" in content:
-        content = _definition(content, marks.count(";"))
-    content = without_quotes(content)
-    return f"- {content}" if marks[-1] in "*#" and content else content
-
-
-_COLON = re.compile(
-    r"<(/?)[a-z][^<>]*?(/?)>|(''+)|\[(?:[a-z]{3,9}:)?//[^][\n]*+\]|\b[a-z]{3,9}://[^]\s[<>]*+|mailto:|:", re.IGNORECASE
-)
-
-
-def _definition(content: str, terms: int) -> str:
-    """`; term : what it means`, split at the first colons outside of tags, quotes and addresses, one a semicolon."""
-    pieces: list[str] = []
-    position = depth = 0
-    bold = italic = False
-    for match in _COLON.finditer(content):
-        if match.group() == ":":
-            if not (depth or bold or italic):
-                pieces.append(content[position : match.start()].strip())
-                position = match.end()
-                if len(pieces) == terms:
-                    break
-        elif quotes := match.group(3):
-            bold, italic = bold != (len(quotes) != 2), italic != (len(quotes) in (2, 5))
-        elif match.group()[0] == "<" and not match.group(2):
-            depth += -1 if match.group(1) else 1
-    return "\n".join([*pieces, content[position:].strip()])
 
 
 def _without_strays(line: str) -> str:
@@ -116,55 +55,3 @@ def _without_surplus(line: str, opening: str, closing: str) -> str:
             depth = max(0, depth - len(marks))
         kept.append(marks)
     return "".join(kept)
-
-
-# As in MediaWiki, where these marks are tags before addresses are read: [http://a.b/''c'' d] shows "c d".
-_ADDRESS_BEFORE_QUOTES = re.compile(r"(\[(?:https?:)?//[^][\s<>\"']++)(?='')")
-
-
-def without_quotes(line: str) -> str:
-    """Remove the marks of bold and italic text, but not apostrophes (MediaWiki's doQuotes)."""
-    if "''" not in line:
-        return line
-    if "[" in line:
-        line = _ADDRESS_BEFORE_QUOTES.sub(r"\1 ", line)
-    if "'''" not in line:
-        return line.replace("''", "")
-    if "''''" not in line:
-        bold = line.count("'''")
-        if bold % 2 == 0 or (line.count("''") - bold) % 2 == 0:
-            return line.replace("'''", "").replace("''", "")
-    return _balanced_quotes(line)
-
-
-def _balanced_quotes(line: str) -> str:
-    """The rare cases: four and more apostrophes in a row, or bold and italic both left open."""
-    pieces = re.split(r"('{2,})", line)
-    bold = italic = 0
-    for i in range(1, len(pieces), 2):
-        size = len(pieces[i])
-        if size == 4 or size > 5:  # four: an apostrophe and bold; six and more: apostrophes and both
-            extra = size - (3 if size == 4 else 5)
-            pieces[i - 1] += "'" * extra
-            size = 3 if size == 4 else 5
-            pieces[i] = "'" * size
-        italic += size != 3
-        bold += size != 2
-    if bold % 2 and italic % 2:
-        # One ''' is an apostrophe before italics: L'''amour'' . MediaWiki takes the first after a
-        # one-letter word, else after a longer word, else after a space.
-        after_letter = after_word = after_space = 0
-        for i in range(1, len(pieces), 2):
-            if len(pieces[i]) == 3:
-                before = pieces[i - 1]
-                if before[-1:] == " ":
-                    after_space = after_space or i
-                elif before[-2:-1] == " ":
-                    after_letter = i
-                    break
-                else:
-                    after_word = after_word or i
-        chosen = after_letter or after_word or after_space
-        if chosen:
-            pieces[chosen - 1] += "'"
-    return "".join(pieces[::2])

@@ -9,12 +9,6 @@ from wikigpt.corpus.wikitext.marks import ANY_MARK, COLON, PIPE, STRIP
 if TYPE_CHECKING:
     from wikigpt.corpus.wikitext.read import Page
 
-# [[target]] and [[target|text]] without anything that needs a second look: nine links of ten. The one group is
-# what is shown, so that joining the pieces of `split` replaces every such link, without a call for each.
-_SIMPLE = re.compile(
-    r"\[\[(?<!\[\[\[)(?![\s/]|\.\./)(?:[^][{}<>|:=\n\x7f]*+\|)?+"  # the target, if a text follows
-    r"((?![\s*#;])[^][{}<>|:=\n\x7f]++)(?<!\s)\]\](?!\])"
-)
 _MEDIA = frozenset({"media", "媒体", "媒體", "媒体文件", "媒體檔案", "メディア", "medium", "média", "medio"})
 # Aliases of the file namespace are not in siteinfo; the file's name gives them away.
 _FILE_NAME = re.compile(r"\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gav]|webm|mp3|wav|flac|midi?|pdf|djvu|stl)\Z", re.I)
@@ -24,11 +18,6 @@ _NAMESPACE = re.compile(r"\A(?::?[\w -]+:|:)")
 _LEVELS = re.compile(r"\A(?:\.\./)+")
 _COMMA = re.compile(", |，|، ")
 _LINE_MARKS = frozenset("*#:;=")
-
-
-def simple_links(text: str) -> str:
-    """Replace the links that need no second look by what they show."""
-    return "".join(_SIMPLE.split(text))
 
 
 def link(parts: list[str], page: "Page") -> str | None:

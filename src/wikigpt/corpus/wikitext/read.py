@@ -5,8 +5,8 @@
 3. `layout` reads lines: tables, headings, lists, bold and italic.
 4. `finish` removes HTML, decodes entities, and mends what dropped constructs left behind.
 
-Each stage does most of its work in a few calls that run in C (one `split`, one `sub`), and looks at each
-character a bounded number of times, whatever is nested or left unclosed.
+Each stage does most of its work in a few passes that run in C (those of `kernels`, one `split`, one `sub`), and looks
+at each character a bounded number of times, whatever is nested or left unclosed.
 """
 
 import re
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 from wikigpt.corpus.languages import CATEGORY_NAMESPACES, DISAMBIGUATION_TITLE, FILE_NAMESPACES, REDIRECT, capital
 from wikigpt.corpus.wikitext.brackets import fill_in
 from wikigpt.corpus.wikitext.finish import finish
+from wikigpt.corpus.wikitext.kernels import drop_empty_sections, follows, replaced
 from wikigpt.corpus.wikitext.layout import lay_out
 from wikigpt.corpus.wikitext.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
-from wikigpt.corpus.wikitext.sections import cut_sections, drop_empty_sections
+from wikigpt.corpus.wikitext.sections import cut_sections
 from wikigpt.corpus.wikitext.tags import take_tags
 from wikigpt.corpus.wikitext.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
 from wikigpt.errors import UserError
@@ -107,14 +108,14 @@ class Page:
         """The same, line by line."""
         return [" ".join(line.split()) for line in self._flat(text).split("\n")]
 
-    def finished(self, text: str) -> list[str]:
-        """Laid-out wikitext as lines of plain text, with the literals still set aside."""
+    def finished(self, text: str) -> str:
+        """Laid-out wikitext as plain text, with the literals still set aside."""
         return finish(text, keep_tables=self.keep_tables, keep_code=self.variant is not None)
 
     def restored(self, text: str) -> str:
         """Put the literals back."""
         if STRIP in text:
-            text = _STRIPPED.sub(lambda match: self.literals[int(match.group(1))], text)
+            text = replaced(_STRIPPED, STRIP, lambda match: self.literals[int(match.group(1))], text)
         return text
 
     def check_time(self) -> None:
@@ -126,7 +127,7 @@ class Page:
         text = text.strip()
         if _ORDINARY.match(text) and "__" not in text and "''" not in text:
             return text
-        return self.restored("\n".join(self.finished(lay_out(text, self))))
+        return self.restored(self.finished(lay_out(text, self)))
 
 
 def clean_wikitext(text: str, *, lang: str = "en", variant: str | None = None, title: str = "") -> str:
@@ -149,15 +150,18 @@ def read_wikitext(
     file_namespaces: frozenset[str] = frozenset(),
     category_namespaces: frozenset[str] = frozenset(),
     options: Options | None = None,
+    checked: bool = False,
 ) -> Article:
     """Read a page: its text as `clean_wikitext` gives it, and its facts, categories and language links.
 
-    The namespaces are the wiki's own names (lower case), added to those known from many languages. Raises
+    The namespaces are the wiki's own names (lower case), added to those known from many languages. `checked`: the
+    text holds no control characters but line breaks (\\n) and tabs, which need not be looked for then. Raises
     `UserError` for an unknown variant or a rule that cannot be read, and `TooSlow` as `options` say.
     """
     if variant is not None and variant not in FALLBACKS:
         raise UserError(f"variant {variant!r} is unknown; choose one of {', '.join(FALLBACKS)}.")
-    text = _without_controls(text)
+    if not checked:
+        text = _without_controls(text)
     redirect = REDIRECT.match(text)
     if redirect:
         target = redirect.group(1).partition("#")[0].strip().lstrip(":")
@@ -180,7 +184,7 @@ def read_wikitext(
     body = take_tags(text, page)
     if options.skip_sections:
         body = cut_sections(body, options.skip_sections, page)
-    page.has_terms = _TERM.search(body) is not None
+    page.has_terms = body.startswith(";") or follows(body, ";", "\n*#:;")
     page.check_time()
     body = fill_in(body, page)
     page.check_time()
@@ -192,7 +196,6 @@ def read_wikitext(
 
 
 _DEFAULTS = Options()
-_TERM = re.compile(r";(?:(?<=[\n*#:];)|(?<=\A;))")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 _CONTROL_BYTES = bytes({*range(9), *range(0x0B, 0x20), 0x7F})
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wikigpt.corpus.languages import words
 from wikigpt.corpus.wikitext.finish import decode_entities
 from wikigpt.corpus.wikitext.inline import chemical
+from wikigpt.corpus.wikitext.kernels import next_tag
 
 if TYPE_CHECKING:
     from wikigpt.corpus.wikitext.read import Page
@@ -24,12 +25,9 @@ _MATH = frozenset({"math", "chem", "ce"})
 _EXTENSIONS = _DROPPED | _LITERAL | _MATH | {"poem"}
 # On a page itself (not where it is transcluded) these tags vanish and what is between them stays.
 _INCLUSION = frozenset({"noinclude", "/noinclude", "onlyinclude", "/onlyinclude", "/includeonly"})
+_NAMES = _EXTENSIONS | _INCLUSION
+_NAME = re.compile(r"/?[a-z][a-z-]*+", re.IGNORECASE)
 
-# A comment, a reference with no tag in it (most of them: gone in one match), or a tag whose name is looked up.
-_OPENING = re.compile(
-    r"<(?:!--|(ref)(?:\s[^<>]*+)?(?:(?<=/)>|>[^<]*+</ref>)|([a-z][a-z-]*+|/(?:noinclude|onlyinclude|includeonly))(?=[\s/>]))",
-    re.IGNORECASE,
-)
 # MediaWiki shows the opening tag of an element that never ends; we leave it out.
 _UNPAIRED = re.compile(
     rf"<(?=[a-z])(?:{'|'.join(sorted(_EXTENSIONS - {'includeonly'}))})(?=[\s>])(?:[^<>]*[^<>/])?>", re.IGNORECASE
@@ -44,29 +42,21 @@ def take_tags(text: str, page: "Page") -> str:
     if _UNPAIRED.search(text, last):
         text = text[:last] + _UNPAIRED.sub("", text[last:])
     out: list[str] = []
-    position = 0
     unclosed: set[str] = set()  # names whose closing tag does not occur any more: do not search again
-    for match in _OPENING.finditer(text):
-        start, end = match.span()
-        if start < position:
-            continue  # inside what has just been taken
-        if match.lastindex == 1:
-            out.append(text[position:start])
-            position = end
-            continue
-        if match.lastindex is None:
-            before, position = _comments(text, position, start)
-            out.append(before)
-            continue
-        name = match.group(2).lower()
-        if name not in _EXTENSIONS and name not in _INCLUSION:
-            continue
+    position = start = 0
+    while True:
+        position, start = next_tag(text, position, start, _NAMES, out)
+        match = _NAME.match(text, start + 1)
+        if start < 0 or not match:
+            break
+        name, end = match.group().lower(), match.end()
         close = -1 if ">" in unclosed else text.find(">", end)
         if close < 0:
             unclosed.add(">")
+            start = end
             continue
         out.append(text[position:start])
-        position = close + 1
+        position = start = close + 1
         attributes = text[end:close]
         if name in _INCLUSION or f"</{name}" in attributes:
             continue
@@ -77,9 +67,9 @@ def take_tags(text: str, page: "Page") -> str:
         closing = None if name in unclosed else _closing(name).search(text, position)
         if closing:
             out.append(_shown(name, attributes, text[position : closing.start()], page))
-            position = closing.end()
+            position = start = closing.end()
         elif name == "includeonly":
-            position = len(text)
+            position = start = len(text)
         else:
             unclosed.add(name)
     out.append(text[position:])
@@ -89,26 +79,6 @@ def take_tags(text: str, page: "Page") -> str:
 @cache
 def _closing(name: str) -> re.Pattern[str]:
     return re.compile(rf"</{name}\s*>", re.IGNORECASE)
-
-
-def _comments(text: str, position: int, start: int) -> tuple[str, int]:
-    """What stands between `position` and the comments at `start`, and where to read on.
-
-    Comments that have their lines to themselves take the spaces around them and the line break along.
-    """
-    end = start
-    while text.startswith("<!--", end):
-        close = text.find("-->", end + 4)
-        if close < 0:  # it goes on to the end of the page
-            return text[position:start], len(text)
-        after = close + 3
-        end = after
-        while text[end : end + 1] in (" ", "\t"):
-            end += 1
-    before = text[position:start]
-    kept = before.rstrip(" \t")
-    alone = (kept[-1] if kept else text[position - 1 : position]) == "\n" and text[end : end + 1] in ("\n", "")
-    return (kept, end + 1) if alone else (before, after)
 
 
 def _shown(name: str, attributes: str, content: str, page: "Page") -> str:

@@ -25,11 +25,11 @@ MAX_REPEATED = 10_000  # characters that a rule may show which shows an argument
 
 
 def render(parts: list[tuple[str | None, str]], page: "Page") -> str:
-    """The wikitext that {{…}} stands for; `parts` are (key or None, value), the name first."""
+    """The wikitext that {{…}} stands for; `parts` are (key or None, value), the name first.
+
+    For those templates of which `render_head` cannot tell.
+    """
     head = parts[0][1]
-    shown = render_head(head, page)
-    if shown is not None:
-        return shown
     own_rules = page.rules_by_name
     handler = find(normal_name(head), own_rules) if own_rules and len(head) <= 2 * MAX_NAME else None
     if handler is None:
@@ -57,7 +57,7 @@ def render(parts: list[tuple[str | None, str]], page: "Page") -> str:
 
 
 def render_head(head: str, page: "Page") -> str | None:
-    """The same if the name alone tells, as that of most templates does; their arguments need not be taken apart."""
+    """The wikitext, if the name alone tells, as that of most templates does; their arguments need no taking apart."""
     if page.rules_by_name or ":" in head or len(head) > 2 * MAX_NAME:
         return None
     handler = _find(head, page.lang)

@@ -88,7 +88,7 @@ _MAX_WORD = 60  # characters of what a rule replaces: bounds the time spent at e
 _ZERO = "\x03"
 _BITS = 16
 _MARK = re.compile(f"{RULE}[{_ZERO}{RULE}]{{{_BITS}}}")
-_TOKEN = re.compile(f"([{KEEP_OPEN}{KEEP_CLOSE}]|{_MARK.pattern})")
+_TOKEN = re.compile(f"({KEEP_OPEN}|{KEEP_CLOSE}|{_MARK.pattern})")  # characters first: several times as fast as a class
 _STRAY = re.compile(f"[{KEEP_OPEN}{KEEP_CLOSE}{_ZERO}{RULE}]")
 
 OneWay = tuple[str, str, str]  # the word, the variant in which it is replaced, by what
