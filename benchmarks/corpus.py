@@ -230,9 +230,12 @@ def _as_xml(pages: Iterable[tuple[int, Page]]) -> str:
     return "".join(
         f"  <page>\n    <title>{escape(page.title)}</title>\n    <ns>{page.namespace}</ns>\n    <id>{number}</id>\n"
         + (f"    <redirect title={quoteattr(page.redirect)} />\n" if page.redirect else "")
-        + f"    <revision>\n      <id>{10**6 + number}</id>\n      <model>wikitext</model>\n"
-        f'      <format>text/x-wiki</format>\n      <text xml:space="preserve">{escape(page.text)}</text>\n'
-        "    </revision>\n  </page>\n"
+        + f"    <revision>\n      <id>{10**6 + number}</id>\n      <parentid>{10**6 - number}</parentid>\n"
+        "      <timestamp>2026-11-01T00:00:00Z</timestamp>\n      <contributor>\n        <username>Example</username>\n"
+        f"        <id>1</id>\n      </contributor>\n      <comment>/* {escape(page.title)} */</comment>\n"
+        "      <model>wikitext</model>\n      <format>text/x-wiki</format>\n"
+        f'      <text bytes="{len(page.text.encode())}" xml:space="preserve">{escape(page.text)}</text>\n'
+        "      <sha1>phoiac9h4m842xq45sp7s6u21eteeq1</sha1>\n    </revision>\n  </page>\n"
         for number, page in pages
     )
 

@@ -310,6 +310,7 @@ class _Cleaner:
                 file_namespaces=self.files,
                 category_namespaces=self.categories,
                 options=self.options,
+                checked=page.checked,
             )
         except TooSlow:
             detail = f"took longer than {self.settings.page_seconds:g} seconds"

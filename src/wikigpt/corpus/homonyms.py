@@ -11,13 +11,14 @@ from typing import Any
 
 from wikigpt.corpus.dump import Page
 from wikigpt.corpus.languages import DISAMBIGUATION_TITLE, capital
+from wikigpt.corpus.wikitext.kernels import follows
 from wikigpt.corpus.wikitext.templates import normal_name
 
 MESSAGES, TEMPLATES = 8, 10  # numbers of namespaces
 MAX_CHARS = 20_000  # of a page that may be one; long pages are articles
 FEWEST = 2  # titles with the page's own name among the links of its list
 
-_LISTED_LINK = re.compile(r"^[*#:]+[^\[\n]*\[\[([^\[\]|#\n]+)", re.MULTILINE)
+_LISTED_LINK = re.compile(r"\n[*#:]++[^\[\n]*+\[\[([^\[\]|#\n]+)")
 _SWITCH = re.compile(r"__(?:DISAMBIG|消歧义|消歧義|消歧)__", re.IGNORECASE)
 _BOX = re.compile(r"\{\{([^{}|\n]{1,80})(?:\|[^{}\n]{0,80})?\}\}")
 _TEMPLATE_LINK = re.compile(r"\[\[[^\[\]|:\n]{1,40}:([^\[\]|\n]{1,80})")
@@ -26,15 +27,15 @@ _TEMPLATE_LINK = re.compile(r"\[\[[^\[\]|:\n]{1,40}:([^\[\]|\n]{1,80})")
 def homonyms(page: Page) -> Iterator[tuple[str, str]]:
     """What a disambiguation page leads to: its name and each listed title that holds the name."""
     name = DISAMBIGUATION_TITLE.sub("", capital(page.title))
-    for match in _LISTED_LINK.finditer(page.text):
-        target = capital(match.group(1))
-        if name.casefold() in target.casefold() and target != name:
+    folded = name.casefold()
+    for link in _LISTED_LINK.findall(f"\n{page.text}"):
+        if folded in link.casefold().replace("_", " ") and (target := capital(link)) != name:
             yield name, target
 
 
 def switched_on(page: Page) -> bool:
     """Whether the page says itself that it is one."""
-    return "__" in page.text and _SWITCH.search(page.text) is not None
+    return follows(page.text, "_", "_") and _SWITCH.search(page.text) is not None
 
 
 def possible(page: Page) -> tuple[list[str], list[tuple[str, str]]] | None:
