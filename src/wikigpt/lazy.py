@@ -1,4 +1,4 @@
-"""Packages that load torch only when something of theirs is used (PEP 562): a recipe needs their settings alone."""
+"""Packages that load their modules only when something is used (PEP 562): a recipe needs their settings alone."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
