@@ -91,31 +91,27 @@ def without_quotes(line: str) -> str:
 def _balanced_quotes(line: str) -> str:
     """The rare cases: four and more apostrophes in a row, or bold and italic both left open."""
     pieces = re.split(r"('{2,})", line)
-    bold = italic = 0
-    for i in range(1, len(pieces), 2):
-        size = len(pieces[i])
+    sizes = [len(marks) for marks in pieces[1::2]]
+    for i, size in enumerate(sizes):
         if size == 4 or size > 5:  # four: an apostrophe and bold; six and more: apostrophes and both
-            extra = size - (3 if size == 4 else 5)
-            pieces[i - 1] += "'" * extra
-            size = 3 if size == 4 else 5
-            pieces[i] = "'" * size
-        italic += size != 3
-        bold += size != 2
+            sizes[i] = 3 if size == 4 else 5
+            pieces[2 * i] += "'" * (size - sizes[i])
+    bold, italic = len(sizes) - sizes.count(2), len(sizes) - sizes.count(3)
     if bold % 2 and italic % 2:
         # One ''' is an apostrophe before italics: L'''amour'' . MediaWiki takes the first after a
         # one-letter word, else after a longer word, else after a space.
-        after_letter = after_word = after_space = 0
-        for i in range(1, len(pieces), 2):
-            if len(pieces[i]) == 3:
-                before = pieces[i - 1]
+        after_letter = after_word = after_space = None
+        for i, size in enumerate(sizes):
+            if size == 3:
+                before = pieces[2 * i]
                 if before[-1:] == " ":
-                    after_space = after_space or i
+                    after_space = i if after_space is None else after_space
                 elif before[-2:-1] == " ":
                     after_letter = i
                     break
-                else:
-                    after_word = after_word or i
-        chosen = after_letter or after_word or after_space
-        if chosen:
-            pieces[chosen - 1] += "'"
+                elif after_word is None:
+                    after_word = i
+        chosen = next((i for i in (after_letter, after_word, after_space) if i is not None), None)
+        if chosen is not None:
+            pieces[2 * chosen] += "'"
     return "".join(pieces[::2])

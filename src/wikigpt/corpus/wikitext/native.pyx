@@ -393,26 +393,40 @@ def pieces(str text not None, bint variants):
 
 cdef Py_ssize_t without_quotes(const Char *text, Py_ssize_t start, Py_ssize_t end, Char *out) noexcept:
     """Write the text without the marks of bold and italic; return its length, -1 if that needs a second look."""
-    cdef Py_ssize_t i = start, run, italic = 0, bold = 0, written = 0
+    cdef Py_ssize_t i = start, run, italic = 0, bold = 0, written = 0, begun = 0
+    cdef Py_ssize_t after_letter = -1, after_word = -1, after_space = -1, at
     cdef bint bracket = False
     while i < end:
         if text[i] == c"'":
             run = after(c"'", text, i, end) - i
-            if run > 3:
-                return -1
-            bold += run == 3
-            italic += run == 2
-            if run == 1:
+            bold += run > 2
+            italic += run == 2 or run > 4
+            for _ in range(run if run == 1 else run - 3 if run == 4 else run - 5):  # apostrophes before the marks
                 out[written] = text[i]
                 written += 1
             i += run
+            if run == 3 or run == 4:
+                if written > begun and out[written - 1] == c' ':
+                    after_space = written if after_space < 0 else after_space
+                elif written > begun + 1 and out[written - 2] == c' ':
+                    after_letter = written if after_letter < 0 else after_letter
+                else:
+                    after_word = written if after_word < 0 else after_word
+            if run > 1:
+                begun = written
         else:
             bracket |= text[i] == c'['
             out[written] = text[i]
             written += 1
             i += 1
-    if (bold or italic) and (bracket or (bold % 2 and italic % 2)):
+    if bracket and (bold or italic):
         return -1
+    if bold % 2 and italic % 2:  # one ''' is an apostrophe: see `lines.without_quotes`
+        at = after_letter if after_letter >= 0 else after_word if after_word >= 0 else after_space
+        if at >= 0:
+            memmove(out + at + 1, out + at, (written - at) * sizeof(Char))
+            out[at] = c"'"
+            written += 1
     return written
 
 

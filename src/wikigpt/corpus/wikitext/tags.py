@@ -30,7 +30,7 @@ _NAME = re.compile(r"/?[a-z][a-z-]*+", re.IGNORECASE)
 
 # MediaWiki shows the opening tag of an element that never ends; we leave it out.
 _UNPAIRED = re.compile(
-    rf"<(?=[a-z])(?:{'|'.join(sorted(_EXTENSIONS - {'includeonly'}))})(?=[\s>])(?:[^<>]*[^<>/])?>", re.IGNORECASE
+    rf"<(?:ref|{'|'.join(sorted(_EXTENSIONS - {'includeonly', 'ref'}))})(?:>|\s[^<>]*+(?<!/)>)", re.IGNORECASE
 )
 
 
