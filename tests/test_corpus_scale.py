@@ -21,7 +21,10 @@ from test_corpus_build import LOREM, dump, many_pages, page
 from wikigpt.corpus import build_corpus, clean, corpus_manifest, executors, read_corpus, shards
 from wikigpt.corpus.clean import Cleaned, Settings
 from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, checksum, find_duplicates, sketches
+from wikigpt.corpus.dump import Damage
 from wikigpt.corpus.merge import Work
+from wikigpt.corpus.shards import read_shards, single_pages
+from wikigpt.corpus.source import Source
 from wikigpt.errors import UserError
 
 
@@ -545,3 +548,33 @@ def test_the_command_with_everything(tmp_path: Path) -> None:
     assert "articles" in done.stdout
     assert "<svg" in (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "c.work").exists()
+
+
+def test_a_process_is_sent_where_the_data_lie(tmp_path: Path) -> None:
+    path = tmp_path / "wiki.xml"
+    path.write_text(many_pages(30), encoding="utf-8")
+    (shard,) = read_shards(0, Source(path), None)
+    sent = shard.reference()
+    assert not sent.data
+    assert sent.with_data() == shard
+    assert all(single.reference() == single for single in single_pages(shard))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(Damage, match="has changed while it was read"):
+        sent.with_data()
+    packed = tmp_path / "wiki.xml.gz"
+    packed.write_bytes(gzip.compress(many_pages(30).encode()))
+    (shard,) = read_shards(0, Source(packed), None)
+    assert shard.reference() == shard == shard.with_data()
+
+
+def test_threads_write_the_same_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wikigpt.corpus.write.PART_ROWS", 7)
+    path = tmp_path / "wiki.xml"
+    path.write_text(many_pages(60), encoding="utf-8")
+    folders = [tmp_path / str(workers) for workers in (1, 3)]
+    for workers, folder in zip((1, 3), folders, strict=True):
+        build_corpus(path, folder, workers=workers)
+    parts = [{part.name: part.read_bytes() for part in folder.glob("part-*")} for folder in folders]
+    assert len(parts[0]) > 5
+    assert parts[0] == parts[1]
+    assert corpus_manifest(folders[0])["parts"] == corpus_manifest(folders[1])["parts"]

@@ -30,6 +30,7 @@ VERSION = 1
 MIN_CHARS = 100
 NEAR_DUPLICATES = 0.9
 POOL_BYTES = 1_000_000  # of input; below, starting processes costs more than it saves
+MAX_WRITERS = 2  # threads that write parts; each holds one in memory
 
 Progress = Callable[[int, int, str], None]
 
@@ -132,6 +133,7 @@ def build_corpus(
                     max_documents=max_documents,
                     keep_dropped=keep_dropped,
                     key=locked,
+                    writers=min(workers, MAX_WRITERS) if workers > 1 else 0,
                     progress=reading.merging,
                 )
                 if not merged.documents:

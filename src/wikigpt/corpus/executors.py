@@ -56,7 +56,7 @@ def _in_processes(
     def submit(shard: Shard) -> None:
         try:
             with _main_hidden():
-                waiting.append((shard, pool.submit(clean, shard, settings, secret)))
+                waiting.append((shard, pool.submit(_clean_referred, clean, shard.reference(), settings, secret)))
         except BrokenProcessPool:  # a shard before it has killed a process meanwhile
             waiting.append((shard, _broken()))
 
@@ -90,6 +90,10 @@ def _in_processes(
 def _pool(workers: int) -> ProcessPoolExecutor:
     # "spawn" works everywhere and does not copy a parent that has threads.
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+
+
+def _clean_referred(clean: Clean, shard: Shard, settings: Settings, secret: bytes | None) -> Cleaned:
+    return clean(shard.with_data(), settings, secret)
 
 
 def _broken() -> "Future[Cleaned]":

@@ -150,11 +150,12 @@ def merge(
     max_documents: int | None,
     keep_dropped: bool,
     key: "Key | None",
+    writers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Merged:
     """Write the parts of the corpus made of the work folder's first `shards` shards.
 
-    `progress` is called with the number of shards merged.
+    `writers` threads write parts while the next ones are merged; `progress` is called with the number of shards merged.
     """
     import pyarrow as pa
 
@@ -175,7 +176,7 @@ def merge(
                         fate[entry["document"]] = DISAMBIGUATION
             names.add(facts["redirects"], work.documents(number), fate == KEPT)
         names.ready()
-        parts = Parts(folder, key)
+        parts = Parts(folder, key, writers=writers)
         aside = Parts(folder / "dropped", key, "dropped")
         for number, fate in enumerate(fates):
             documents = work.documents(number)
@@ -189,7 +190,7 @@ def merge(
             if keep_dropped:
                 aside.add(work.dropped(number))
                 aside.add(_duplicates_aside(documents, fate))
-            chosen = names.with_aliases(documents.filter(pa.array(keep)))
+            chosen = names.with_aliases(documents if keep.all() else documents.filter(pa.array(keep)))
             parts.add(chosen.drop_columns(_HELPERS))
             merged.add(chosen)
             if progress:
@@ -262,7 +263,7 @@ class _Names:
         """Take in a shard's redirects (language, title, target) and the titles of its documents."""
         import pyarrow as pa
 
-        kept = documents.filter(pa.array(keep))
+        kept = documents.select(["lang", "page"]).filter(pa.array(keep))
         self.any = self.any or bool(redirects)
         self.database.executemany("INSERT INTO redirects VALUES (?, ?, ?)", redirects)
         rows = zip(kept["lang"].to_pylist(), map(capital, kept["page"].to_pylist()), strict=True)

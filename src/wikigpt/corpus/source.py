@@ -89,6 +89,11 @@ class Source:
             return "text"
         raise UserError(f"{self.name} is not a wiki dump; {_EXPECTED}.")
 
+    @property
+    def plain(self) -> bool:
+        """Whether the content lies in the file as it is, and can be read again."""
+        return not self.compression and not self.recoded and self.path != STDIN
+
     def streams(self) -> Iterator[bytes]:
         """The streams of a bz2 file one after the other, still compressed."""
         buffer = bytearray()

@@ -2,7 +2,9 @@
 
 import io
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,52 +87,63 @@ def from_arrow(data: bytes) -> Any:
 
 
 class Parts:
-    """Writes tables in their order into parts `{name}-00000.parquet` of limited size."""
+    """Writes tables in their order into parts `{name}-00000.parquet` of limited size.
 
-    def __init__(self, folder: Path, key: "Key | None", name: str = "part") -> None:
-        self.folder, self.key, self.name = folder, key, name
+    With `writers`, parts are written by so many threads while the next ones are put together.
+    """
+
+    def __init__(self, folder: Path, key: "Key | None", name: str = "part", *, writers: int = 0) -> None:
+        self.folder, self.key, self.name, self.writers = folder, key, name, writers
         self.about: list[dict[str, Any]] = []  # what the manifest says of each part
-        self._writer: Any = None
-        self._sink: Any = None
-        self._rows = self._size = 0
+        self._held: list[Any] = []
+        self._rows = self._size = self._count = 0
+        self._pool = ThreadPoolExecutor(writers) if writers else None
+        self._writing: deque[Future[dict[str, Any]]] = deque()
 
     def add(self, content: Any) -> None:
         """Append a table's rows."""
         while content.num_rows:
             some = content.slice(0, min(GROUP_ROWS, PART_ROWS - self._rows))
-            self._open(content.schema)
-            self._writer.write_table(some)
+            self._held.append(some)
             self._rows += some.num_rows
             self._size += some.nbytes
             if self._rows >= PART_ROWS or self._size >= PART_BYTES:
-                self.close()
+                self._write()
             content = content.slice(some.num_rows)
 
-    def _open(self, schema: Any) -> None:
-        import pyarrow.parquet as pq
-
-        if self._writer is None:
-            self.folder.mkdir(exist_ok=True)
-            self._sink = io.BytesIO() if self.key else self._path().open("wb")
-            self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
-            self._rows = self._size = 0
-
-    def _path(self) -> Path:
-        suffix = ".parquet.age" if self.key else ".parquet"
-        return self.folder / f"{self.name}-{len(self.about):05d}{suffix}"
-
     def close(self) -> None:
-        """Finish the part that is being written."""
-        if self._writer is None:
+        """Finish the part that has been begun, and wait for those that are being written."""
+        if self._held:
+            self._write()
+        self.about += [part.result() for part in self._writing]
+        if self._pool:
+            self._pool.shutdown()
+
+    def _write(self) -> None:
+        path = self.folder / f"{self.name}-{self._count:05d}{'.parquet.age' if self.key else '.parquet'}"
+        tables, self._held = self._held, []
+        self._rows, self._size, self._count = 0, 0, self._count + 1
+        if self._pool is None:
+            self.about.append(_write_part(path, tables, self.key))
             return
-        self._writer.close()
-        path = self._path()
-        if self.key:
-            path.write_bytes(self.key.encrypt(self._sink.getvalue()))
-        self._sink.close()
-        self.about.append({"file": path.name, "documents": self._rows, "sha256": sha256_file(path)})
-        self._writer = None
-        self._rows = 0
+        self._writing.append(self._pool.submit(_write_part, path, tables, self.key))
+        if len(self._writing) > self.writers:
+            self.about.append(self._writing.popleft().result())
+
+
+def _write_part(path: Path, tables: Sequence[Any], key: "Key | None") -> dict[str, Any]:
+    """Write one part; return what the manifest says of it."""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(exist_ok=True)
+    open_part = io.BytesIO() if key else path.open("wb")
+    with open_part as sink:
+        with pq.ParquetWriter(sink, tables[0].schema, compression="zstd") as writer:
+            for table in tables:  # each is a row group
+                writer.write_table(table)
+        if key and isinstance(sink, io.BytesIO):
+            path.write_bytes(key.encrypt(sink.getvalue()))
+    return {"file": path.name, "documents": sum(table.num_rows for table in tables), "sha256": sha256_file(path)}
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None, key: "Key | None" = None) -> Iterator[Document]:
