@@ -291,6 +291,24 @@ def test_private_titles(tmp_path: Path) -> None:
     assert [(row["title"], row["url"]) for row in rows] == [("Call [EMAIL]", ""), ("Call [EMAIL] (long)", "")]
 
 
+def test_what_disambiguation_pages_list_is_no_way_to_private_names(tmp_path: Path) -> None:
+    listed = "'''Ann''' may be:\n* [[Ann]]\n* [[Ann ann@example.org]]\n* [[Ann Lee]]\n{{disambiguation}}"
+    pages = [page("Ann Lee", f"'''Ann Lee''' is here. {LOREM}", id=1), page("Ann (disambiguation)", listed, id=2)]
+    # One that only its own dump's templates can tell, and one under a private name.
+    pages += [
+        page("Lee", f"{{{{our list}}}}\n* [[Ann Lee]]\n* [[Lee lee@example.org]]\n* [[Lee 2]]\n{LOREM}", id=3),
+        page("Template:Our list", "__DISAMBIG__", ns=10, id=4),
+        page("ann@example.org", "#REDIRECT [[Ann Lee]]", id=5),
+    ]
+    (tmp_path / "a.xml").write_text(dump(*pages))
+    build_corpus(tmp_path / "a.xml", tmp_path / "c", privacy="placeholder")
+    (document,) = read_corpus(tmp_path / "c")
+    assert set(document.aliases) == {"Ann", "Lee"}
+    for path in (tmp_path / "c").iterdir():
+        content = pq.read_table(path).to_pylist() if path.suffix == ".parquet" else path.read_text()
+        assert "example.org" not in str(content)
+
+
 # Accidents
 
 
@@ -337,14 +355,15 @@ def poisoned(shard: shards.Shard, settings: Settings, secret: bytes | None) -> C
 
 
 @pytest.mark.parametrize("executor", ["process", "ray"])
-def test_a_page_that_kills_its_process_is_found_and_left_out(
+def test_pages_that_kill_their_process_are_found_and_left_out(
     executor: executors.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if executor == "ray":
         pytest.importorskip("ray", reason="the extra ray is not installed")
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setattr(shards, "SHARD_BYTES", 2_500)
-    pages = [page(f"Page {i}", f"{'POISON ' if i == 37 else ''}{i} {LOREM}", id=i) for i in range(60)]
+    killing = (37,) if executor == "ray" else (20, 25, 37)  # two of them under way at the same time
+    pages = [page(f"Page {i}", f"{'POISON ' if i in killing else ''}{i} {LOREM}", id=i) for i in range(60)]
     (tmp_path / "a.xml").write_text(dump(*pages))
     source = shards.Source(tmp_path / "a.xml")
     results = list(
@@ -354,12 +373,12 @@ def test_a_page_that_kills_its_process_is_found_and_left_out(
     )
     facts = [cleaned.facts for _, cleaned in results]
     assert len(facts) > 3
-    assert sum(each["documents"] for each in facts) == 59
+    assert sum(each["documents"] for each in facts) == 60 - len(killing)
     assert [skipped for each in facts for skipped in each["skipped"]] == [
-        {"title": "Page 37", "reason": "failed: the process that cleaned it died"}
+        {"title": f"Page {i}", "reason": "failed: the process that cleaned it died"} for i in killing
     ]
     kept = [row for _, each in results for row in clean.from_arrow(each.documents)["title"].to_pylist()]
-    assert kept == [f"Page {i}" for i in range(60) if i != 37]
+    assert kept == [f"Page {i}" for i in range(60) if i not in killing]
 
 
 RUN = """
