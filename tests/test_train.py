@@ -19,7 +19,7 @@ from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer
 from wikigpt.tokens import Shard, open_shards, tokenizer_sha256, write_chat_tokens, write_text_tokens
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
-from wikigpt.train import CausalLM, Chat, TrainConfig, TrainingError, read_metrics, train
+from wikigpt.train import CausalLM, Chat, MaskedLM, TrainConfig, TrainingError, read_metrics, train
 from wikigpt.train.batches import IGNORE, Packer
 from wikigpt.train.checkpoint import checkpoints
 from wikigpt.train.optimizers import learning_rate_factor
@@ -55,9 +55,10 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def fresh_model(seed=0) -> Transformer:
+def fresh_model(seed=0, family="qwen3") -> Transformer:
     torch.manual_seed(seed)
-    return Transformer(ModelConfig(vocab_size=400, n_layers=2, d_model=32, n_heads=2, context_length=64))
+    shape = {"vocab_size": 400, "n_layers": 2, "d_model": 32, "n_heads": 2, "context_length": 64}
+    return Transformer(ModelConfig(family=family, **shape))
 
 
 def config(**changes) -> TrainConfig:
@@ -83,11 +84,17 @@ def test_learns_and_reports_bits_per_byte(data, tmp_path):
 
 def test_golden_losses(data, tmp_path):
     """The same seed, data and settings give these losses in fp32; a change here changes training."""
-    train(fresh_model(), CausalLM(), open_shards(data / "tokens"), config(), tmp_path / "a")
-    train(fresh_model(), Chat(), open_shards(data / "chat"), config(), tmp_path / "b")
     golden = json.loads((Path(__file__).parent / "golden_losses.json").read_text())
-    for name, folder in (("causal_lm", "a"), ("chat", "b")):
-        got = losses(tmp_path / folder)
+    masked = MaskedLM.of(load_tokenizer(data / "tokenizer"))
+    for name, family, objective, tokens in (
+        ("causal_lm", "qwen3", CausalLM(), "tokens"),
+        ("chat", "qwen3", Chat(), "chat"),
+        ("causal_lm llama", "llama", CausalLM(), "tokens"),
+        ("causal_lm gpt2", "gpt2", CausalLM(), "tokens"),
+        ("masked_lm bert", "bert", masked, "tokens"),
+    ):
+        train(fresh_model(family=family), objective, open_shards(data / tokens), config(), tmp_path / name)
+        got = losses(tmp_path / name)
         assert [got[i] for i in (0, 9, 19, 29)] == pytest.approx(golden[name], abs=0.02), name
 
 

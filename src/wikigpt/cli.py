@@ -37,6 +37,12 @@ Set = Annotated[
 ]
 
 
+Base = Annotated[
+    Path | None,
+    typer.Option("--base", help="Pretrained model to go on from: a model folder or a .gguf file.", show_default=False),
+]
+
+
 def main() -> None:
     """Entry point: mistakes of the user's end with one sentence and status 2, failures with status 1."""
     # Threads that wait sleep instead of spinning: beside another busy program training is 5 times as fast
@@ -94,6 +100,7 @@ def build(
     ] = None,
     lang: Annotated[str | None, typer.Option(help="Language of a dump that does not say it.")] = None,
     run: Annotated[Path, typer.Option(help="Run folder; an interrupted build in it goes on.")] = Path("runs/demo"),
+    base: Base = None,
     set_: Set = None,
     force: Annotated[list[str] | None, typer.Option(help="Repeat this stage although nothing changed.")] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
@@ -109,12 +116,13 @@ def build(
         wikigpt build --dump zhwiki-latest-pages-articles.xml.bz2 --run runs/zhwiki
 
         wikigpt build small --dump my.xml --set pretrain.minutes=60 --run runs/mine
+
+        wikigpt build small --dump my.xml --base SmolLM2-135M-Instruct.gguf --run runs/mine
     """
     from wikigpt.pipeline import build as run_build
     from wikigpt.recipe import load_recipe
 
-    overrides = list(set_ or [])
-    chosen = load_recipe(recipe or ("small" if dump else "demo"), overrides)
+    chosen = load_recipe(recipe or ("small" if dump else "demo"), _with_base(set_, base))
     if dump:
         chosen.corpus.inputs = [str(path) for path in dump]
     if lang:
@@ -257,28 +265,50 @@ def tokenizer(
 def pretrain(
     corpus: Corpus,
     output: Output,
-    tokenizer: Annotated[Path, typer.Option(help="Folder that `wikigpt tokenizer` wrote.", show_default=False)],
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder that `wikigpt tokenizer` wrote; a base has its own.", show_default=False)
+    ] = None,
+    base: Base = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Shape of the model by name, as gpt2-mini or bert-mini. [default: the recipe's]"),
+    ] = None,
     recipe: RecipeOption = "small",
     set_: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a base model from scratch; checkpoints lie in OUTPUT.work, from where it resumes.
+    """Train a base model, from scratch or on from one; checkpoints lie in OUTPUT.work, from where it resumes.
 
-    Example: `wikigpt pretrain corpus --tokenizer tokenizer -o base --set pretrain.minutes=30`
+    Examples:
+
+        wikigpt pretrain corpus --tokenizer tokenizer -o base --set pretrain.minutes=30
+
+        wikigpt pretrain corpus --tokenizer tokenizer -o base --shape gpt2-mini
+
+        wikigpt pretrain corpus --base SmolLM2-135M-Instruct.gguf -o base
     """
     from wikigpt import stages
     from wikigpt.recipe import load_recipe
 
-    chosen = load_recipe(recipe, set_)
+    if (tokenizer is None) == (base is None):
+        raise UserError("give either --tokenizer, to train from scratch, or --base, which has its own tokenizer.")
+    if shape is not None and base is not None:
+        raise UserError("a base has a shape already; leave --shape out.")
+    overrides = [] if shape is None else [f"model.shape={shape}"]
+    chosen = load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base))
     work = output.with_name(output.name + ".work")
 
     def run(progress: Callable[[int, int, str], None]) -> dict[str, Any]:
-        stages.tokens(corpus, tokenizer, work / "tokens", progress=progress)
+        if base is not None:
+            stages.pretrained_tokenizer(base, work / "tokenizer")
+        with_tokenizer = tokenizer or work / "tokenizer"
+        stages.tokens(corpus, with_tokenizer, work / "tokens", progress=progress)
         return stages.pretrain(
             work / "tokens",
-            tokenizer,
+            with_tokenizer,
             work,
             output,
+            base=base,
             model=chosen.model,
             settings=chosen.pretrain,
             seed=chosen.seed,
@@ -317,7 +347,7 @@ def instruct(
 
 @app.command()
 def finetune(
-    base: Annotated[Path, typer.Argument(help="Model folder to start from.", show_default=False)],
+    base: Annotated[Path, typer.Argument(help="Model folder or .gguf file to start from.", show_default=False)],
     conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
     output: Output,
     recipe: RecipeOption = "small",
@@ -329,9 +359,11 @@ def finetune(
     Example: `wikigpt finetune base conversations -o model --set finetune.minutes=10`
     """
     from wikigpt import stages
+    from wikigpt.model.importing import IMPORTED
     from wikigpt.recipe import load_recipe
 
-    chosen = load_recipe(recipe, set_)
+    from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
+    chosen = load_recipe(recipe, _with_base(set_, base if from_others else None))
     _one_stage(
         "finetune",
         quiet,
@@ -345,6 +377,34 @@ def finetune(
             progress=progress,
         ),
     )
+
+
+@app.command("import")
+def import_(
+    path: Annotated[str, typer.Argument(help="Hugging Face model folder, or .gguf file.", show_default=False)],
+    output: Output,
+    download: Annotated[
+        bool, typer.Option("--download", help="PATH is a name on huggingface.co: fetch it from there.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model folder of a model that others trained: to chat with, to train on, to fine-tune.
+
+    Examples:
+
+        wikigpt import SmolLM2-135M-Instruct.gguf -o smollm2
+
+        wikigpt import HuggingFaceTB/SmolLM2-135M -o smollm2 --download
+    """
+    from wikigpt.model import importing
+
+    def run(progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+        if download:
+            return importing.import_model(importing.download(path), output, name=path)
+        return importing.import_model(Path(path), output)
+
+    _result(_one_stage("import", quiet or as_json, run), as_json)
 
 
 @app.command()
@@ -463,6 +523,31 @@ def open_session(run: Path, *, grounded: bool | None, system: str | None) -> Any
     )
 
 
+@app.command("fill-mask")
+def fill_mask_(
+    model: Annotated[Path, typer.Argument(help="Folder of a masked language model.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="Text with <|mask|> or [MASK] in it.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Most candidates for each mask.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """What a masked language model (family bert) would put in the place of a mask.
+
+    Example: `wikigpt fill-mask base "Paris is the <|mask|> of France."`
+    """
+    from dataclasses import asdict
+
+    from wikigpt.model.fill_mask import fill_mask
+
+    candidates = fill_mask(model, text, top=top)
+    if as_json:
+        print(json.dumps([asdict(candidate) for candidate in candidates], ensure_ascii=False, indent=2))
+        return
+    for i, candidate in enumerate(candidates):
+        if candidate.mask and candidate.mask != candidates[i - 1].mask:
+            print()
+        print(f"{candidate.probability:6.1%}  {candidate.text.strip() or repr(candidate.text)}")
+
+
 @contextmanager
 def _display(quiet: bool) -> Iterator[Any]:
     from wikigpt.display import QuietDisplay, TerminalDisplay
@@ -488,6 +573,11 @@ def _one_stage(name: str, quiet: bool, run: Callable[[Callable[[int, int, str], 
         facts = run(display.progress)
         display.stage(name, "done", time.perf_counter() - begin, summary(name, facts))
     return facts
+
+
+def _with_base(overrides: list[str] | None, base: Path | None) -> list[str]:
+    """Overrides of a recipe, and the base if there is one (a JSON string is a TOML string, too)."""
+    return [*(overrides or []), *([] if base is None else [f"base={json.dumps(str(base))}"])]
 
 
 def _result(facts: Any, as_json: bool) -> None:

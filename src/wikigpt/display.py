@@ -113,7 +113,14 @@ def _trained(facts: Facts) -> str:
 
 _SUMMARIES: dict[str, Callable[[Facts], str]] = {
     "corpus": lambda f: f"{f['documents']:,} articles",
-    "tokenizer": lambda f: f"{f['vocab_size']:,} tokens, {f['bytes_per_token']} bytes each",
+    "tokenizer": lambda f: (
+        f"{f['vocab_size']:,} tokens, "
+        + (f"those of {f['base']}" if "base" in f else f"{f['bytes_per_token']} bytes each")
+    ),
+    "import": lambda f: (
+        f"{f['family']}, {f['parameters'] / 1e6:.1f} M weights, {f['vocab_size']:,} tokens, "
+        f"context of {f['context_length']:,}"
+    ),
     "tokens": lambda f: f"{sum(s['tokens'] for s in f['splits'].values()):,} tokens",
     "pretrain": _trained,
     "instruct": lambda f: f"{f['conversations']['train']:,} conversations",

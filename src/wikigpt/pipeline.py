@@ -27,6 +27,7 @@ from wikigpt.display import Display, summary
 from wikigpt.errors import UserError
 from wikigpt.instruct import build_conversations
 from wikigpt.knowledge import build_index
+from wikigpt.model import FAMILIES
 from wikigpt.recipe import SAMPLE, Recipe, dump_recipe
 
 RECIPE, STAGES = "recipe.toml", "stages.json"
@@ -52,7 +53,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
     corpus, tokenizer, tokens = run / "corpus", run / "tokenizer", run / "tokens"
     base, model = run / "base", run / "model"
     conversations, knowledge = run / "conversations", run / "knowledge"
-    seed = recipe.seed
+    seed, pretrained = recipe.seed, Path(recipe.base) if recipe.base else None
 
     def make_corpus(progress: Progress) -> Facts:
         settings = recipe.corpus.model_dump(exclude={"inputs"})
@@ -86,6 +87,14 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             recipe.tokenizer.model_dump(),
             "tokenizer/tokenizer.json",
             lambda progress: stages.tokenizer(corpus, tokenizer, settings=recipe.tokenizer, progress=progress),
+        )
+        if pretrained is None
+        else Stage(  # a pretrained model brings its own; what goes on from that model needs no word of it here
+            "tokenizer",
+            (),
+            _identity(str(pretrained)),
+            "tokenizer/tokenizer.json",
+            lambda progress: stages.pretrained_tokenizer(pretrained, tokenizer),
         ),
         Stage(
             "tokens",
@@ -106,6 +115,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
                 base,
                 model=recipe.model,
                 settings=recipe.pretrain,
+                base=pretrained,
                 seed=seed,
                 progress=progress,
             ),
@@ -176,7 +186,16 @@ def build(
     for name in (*force, *([until] if until else [])):
         if name not in names:
             raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}.")
+    if not FAMILIES[recipe.model.family].causal and (until is None or names.index(until) > names.index("pretrain")):
+        raise UserError(
+            f"a {recipe.model.family} model fills masks and cannot learn to chat; build it with --until pretrain, then "
+            f"try it with `wikigpt fill-mask {run / 'base'} TEXT`."
+        )
     input_files(recipe, None)  # refuse a missing dump before anything is written
+    if recipe.base:
+        from wikigpt.model.importing import check_pretrained
+
+        check_pretrained(Path(recipe.base))
     check_output_folder(run, RECIPE)
     with _nothing_left_of_a_false_start(run), only_writer(run):
         write_atomic(run / RECIPE, dump_recipe(recipe))

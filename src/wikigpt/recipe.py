@@ -1,20 +1,26 @@
 """A recipe: everything that decides what a run makes, in one TOML file."""
 
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from wikigpt.errors import UserError
 from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge.settings import KnowledgeSettings
-from wikigpt.model.config import ModelConfig
+from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.train.config import TrainConfig
 
 SAMPLE = "sample"  # the input that means the embedded sample wiki
+
+# How fast to learn where a pretrained model goes on: a twentieth of what a new one takes, which would wipe out
+# what it knows (docs/experiments.md).
+CONTINUED = {"learning_rate": 1e-3, "embedding_learning_rate": 1e-4}
+CONTINUED_MICRO_BATCH = 4  # its vocabulary is large: at 512 tokens a row and 49,152 tokens, 0.4 GB of logits
 
 
 class CorpusSettings(BaseModel):
@@ -73,6 +79,10 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seed: int = Field(0, ge=0, description="the one seed everything is derived from")
+    objective: Literal["causal_lm", "masked_lm"] | None = Field(
+        None, description="what a base model learns; default: what its family is for; without a family, the family's"
+    )
+    base: str | None = Field(None, description="pretrained model to go on from: a model folder or a .gguf file")
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -81,6 +91,36 @@ class Recipe(BaseModel):
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
     knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _family_of_objective(cls, values: Any) -> Any:
+        """A masked objective alone means BERT; with a named family or shape, `_objective_fits` compares them."""
+        model = values.get("model") or {} if isinstance(values, dict) else None
+        if isinstance(model, dict) and values.get("objective") == "masked_lm" and not {"family", "shape"} & set(model):
+            return {**values, "model": {**model, "family": "bert"}}
+        return values
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> "Recipe":
+        own = "causal_lm" if FAMILIES[self.model.family].causal else "masked_lm"
+        if self.objective not in (None, own):
+            raise ValueError(f"objective {self.objective} does not fit the {self.model.family} family, only {own}")
+        return self
+
+    @model_validator(mode="after")
+    def _gently_from_a_base(self) -> "Recipe":
+        """With a base, what was not set is gentler; rows are as long as `model` says, not the base's whole context."""
+        if self.base is not None:
+            for section in (self.pretrain, self.finetune):
+                rows = {
+                    "sequence_length": self.model.context_length,
+                    "micro_batch_size": math.gcd(section.batch_size, CONTINUED_MICRO_BATCH),
+                }
+                for name, value in {**CONTINUED, **rows}.items():
+                    if name not in section.model_fields_set:
+                        setattr(section, name, value)
+        return self
 
 
 def shipped_recipes() -> list[str]:
@@ -139,6 +179,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise UserError(f"--set {override!r}: {section} is a value, not a section.")
     text = text.strip()
+    if (sections, name) == (["model"], "shape"):
+        values.clear()  # a whole shape, not some of it under what the recipe says
     if text.lower() == "none":
         values[name] = None
         return

@@ -11,7 +11,7 @@ from typing import Any
 from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, sha256_file, write_json
 from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
 from wikigpt.errors import UserError
-from wikigpt.model.config import ModelConfig
+from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.recipe import TokenizerSettings
 from wikigpt.train.config import TrainConfig
 
@@ -45,6 +45,18 @@ def tokenizer(
     )
 
 
+def pretrained_tokenizer(base: Path, output: Path) -> dict[str, Any]:
+    """Write the tokenizer of a pretrained model to `output`, with the chat format that we train on."""
+    from wikigpt.model.importing import save_pretrained_tokenizer
+    from wikigpt.tokens import load_tokenizer
+    from wikigpt.tokens.tokenizer import CHAT_TEMPLATE
+
+    check_output_folder(output, "tokenizer.json")
+    with atomic_folder(output) as folder:
+        added = save_pretrained_tokenizer(base, folder, chat_template=CHAT_TEMPLATE)
+    return {"vocab_size": load_tokenizer(output).get_vocab_size(), "base": str(base), "added_tokens": added}
+
+
 def _sampled(corpus: Path, limit: int) -> Iterator[Document]:
     total = corpus_manifest(corpus)["documents"]
     for document in read_corpus(corpus):
@@ -74,29 +86,44 @@ def pretrain(
     *,
     model: ModelConfig,
     settings: TrainConfig,
+    base: Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train a base model from noise on the running text of `tokens` and save it as a model folder.
+    """Train a base model on the running text of `tokens` and save it as a model folder.
+
+    Causal families learn to predict the next token, the others masked ones.
 
     Args:
         work: folder for checkpoints and metrics; an interrupted run goes on from there.
         model: the shape; its vocabulary size is taken from the tokenizer.
+        base: a pretrained model (folder or .gguf file) to start from instead of from noise; its shape counts.
     """
     import torch
 
     from wikigpt.model import Transformer, save_model
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
-    from wikigpt.train import CausalLM, train
+    from wikigpt.train import CausalLM, MaskedLM, train
 
     check_output_folder(output, "config.json")
     shards = open_shards(tokens, tokenizer_sha256=tokenizer_sha256(tokenizer))
-    vocab_size = load_tokenizer(tokenizer).get_vocab_size()
+    loaded, origin = load_tokenizer(tokenizer), _checksum(tokens)
     torch.manual_seed(seed)
-    network = Transformer(model.model_copy(update={"vocab_size": vocab_size}))
-    result = train(network, CausalLM(), shards, settings, work, seed=seed, origin=_checksum(tokens), progress=progress)
+    if base is None:
+        network = Transformer(model.model_copy(update={"vocab_size": loaded.get_vocab_size()}))
+    else:
+        from wikigpt.model.importing import load_pretrained, weight_files
+
+        network = load_pretrained(base, loaded)
+        origin = fingerprint(origin, [sha256_file(path) for path in weight_files(base)])
+    causal = FAMILIES[network.config.family].causal
+    objective = CausalLM() if causal else MaskedLM.of(loaded, whole_words=settings.whole_words)
+    result = train(network, objective, shards, settings, work, seed=seed, origin=origin, progress=progress)
     facts = _training_facts(result, network)
-    save_model(network, output, tokenizer=tokenizer, card=_card("base model", facts))
+    if base is not None:
+        facts["base"] = base.name
+    card = _card("base model" if causal else "masked language model", facts)
+    save_model(network, output, tokenizer=tokenizer, card=card)
     return facts
 
 
@@ -113,28 +140,36 @@ def finetune(
     """Teach a base model to chat: full fine-tuning on conversations, on what the assistant says only.
 
     Args:
+        base: model folder, or .gguf file.
         work: folder for encoded conversations, checkpoints and metrics.
     """
-    from wikigpt.model import load_model, save_model
+    from wikigpt.model import save_model
+    from wikigpt.model.importing import load_pretrained, weight_files
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256, write_chat_tokens
+    from wikigpt.tokens.tokenizer import CHAT_TEMPLATE
     from wikigpt.train import Chat, train
 
     check_output_folder(output, "config.json")
-    model = load_model(base)
-    length = settings.sequence_length or model.config.context_length
+    tokenizer, template = base, base / "chat_template.jinja"
+    if not template.is_file() or template.read_text(encoding="utf-8") != CHAT_TEMPLATE:
+        tokenizer = work / "tokenizer"  # of a model that others trained: it shall say how we format a chat
+        pretrained_tokenizer(base, tokenizer)
+    model = load_pretrained(base, load_tokenizer(tokenizer))
+    if not FAMILIES[model.config.family].causal:
+        raise UserError(f"{base} is a {model.config.family} model, which fills masks and cannot learn to chat.")
     manifest = write_chat_tokens(
         work / "tokens",
         _conversations(conversations),
-        load_tokenizer(base),
-        tokenizer_sha256(base),
-        max_length=length,
+        load_tokenizer(tokenizer),
+        tokenizer_sha256(tokenizer),
+        max_length=settings.sequence_length or model.config.context_length,
         progress=progress,
     )
     shards = open_shards(work / "tokens")
-    origin = fingerprint(sha256_file(base / "model.safetensors"), _checksum(work / "tokens"))
+    origin = fingerprint(*map(sha256_file, weight_files(base)), _checksum(work / "tokens"))
     result = train(model, Chat(), shards, settings, work, seed=seed, origin=origin, progress=progress)
     facts = {**_training_facts(result, model), "dropped": manifest["dropped"]}
-    save_model(model, output, tokenizer=base, card=_card("chat model", facts))
+    save_model(model, output, tokenizer=tokenizer, card=_card("chat model", facts))
     return facts
 
 
@@ -158,8 +193,8 @@ def _conversations(folder: Path) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _training_facts(result: Any, model: Any) -> dict[str, Any]:
-    state = result.state
-    return {
+    state, held_out = result.state, result.held_out
+    facts = {
         "parameters": model.config.n_parameters,
         "steps": state.step,
         "tokens": state.tokens,
@@ -168,18 +203,24 @@ def _training_facts(result: Any, model: Any) -> dict[str, Any]:
         "mfu": round(result.mfu, 3),
         "precision": state.precision,
         "compiled": state.compiled,
-        "held_out_loss": {name: round(h.nats_per_target, 4) for name, h in result.held_out.items()},
-        "bits_per_byte": {name: round(h.bits_per_byte, 4) for name, h in result.held_out.items()},
+        "held_out_loss": {name: round(h.nats_per_target, 4) for name, h in held_out.items()},
+        "bits_per_byte": {n: round(h.bits_per_byte, 4) for n, h in held_out.items() if h.bits_per_byte is not None},
     }
+    if not FAMILIES[model.config.family].causal:
+        facts["masked_perplexity"] = {name: round(h.perplexity, 2) for name, h in held_out.items()}
+    return facts
 
 
 def _card(kind: str, facts: dict[str, Any]) -> str:
     """The model card's text: what it is, from what, how well, and what it is not fit for."""
-    bits = ", ".join(f"{name} {value}" for name, value in facts["bits_per_byte"].items())
+    masked = "masked_perplexity" in facts
+    figures = facts["masked_perplexity" if masked else "bits_per_byte"]
+    held_out = ", ".join(f"{name} {value}" for name, value in figures.items()) or "not measured"
+    start = f"- **Start**: the weights of `{facts['base']}`, whose licence holds, too.\n" if "base" in facts else ""
     return f"""---
 license: cc-by-sa-4.0
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {"fill-mask" if masked else "text-generation"}
 tags: [wikigpt, wikipedia]
 ---
 # Wiki-GPT {kind}
@@ -189,7 +230,7 @@ on {facts["tokens"]:,} tokens.
 
 - **Data**: see `corpus.json` and `recipe.toml` of the run. Text of Wikipedia is CC BY-SA 4.0, by Wikipedia's
   contributors; weights trained on it are shared under the same licence.
-- **Held-out loss** in bits per byte: {bits or "not measured"}.
+{start}- **Held-out {"perplexity** of masked tokens" if masked else "loss** in bits per byte"}: {held_out}.
 - **Limits**: it knows little beyond its wiki, errs often, and repeats the biases of its sources. Do not rely
   on it where a wrong answer does harm.
 """

@@ -12,7 +12,7 @@ from tokenizers.decoders import DecodeStream
 
 from wikigpt.chat.sampling import Sampling, choose_token
 from wikigpt.errors import UserError
-from wikigpt.model import Cache, Transformer, load_model
+from wikigpt.model import FAMILIES, Cache, Transformer, load_model
 from wikigpt.tokens import ChatFormat, Message, encode_texts, load_tokenizer
 from wikigpt.tokens.tokenizer import END_OF_TEXT
 
@@ -85,6 +85,11 @@ class Engine:
     """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer):
+        if not FAMILIES[model.config.family].causal:
+            raise UserError(
+                f"this is a {model.config.family} model, which fills masks (`wikigpt fill-mask`) and cannot go on "
+                "with a text."
+            )
         self.model, self.tokenizer = model.eval(), tokenizer
         self.chat = ChatFormat.of(tokenizer)
         self.context_length = model.config.context_length

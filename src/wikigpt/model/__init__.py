@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 from wikigpt.lazy import lazy
-from wikigpt.model.config import FAMILIES, ModelConfig
+from wikigpt.model.config import FAMILIES, SHAPES, ModelConfig
 
 if TYPE_CHECKING:
     from wikigpt.model.cache import Cache
     from wikigpt.model.hub import load_model, save_model
     from wikigpt.model.transformer import Transformer
 
-__all__ = ["FAMILIES", "Cache", "ModelConfig", "Transformer", "load_model", "save_model"]
+__all__ = ["FAMILIES", "SHAPES", "Cache", "ModelConfig", "Transformer", "load_model", "save_model"]
 __getattr__ = lazy(__name__, {"Cache": "cache", "Transformer": "transformer", "load_model": "hub", "save_model": "hub"})

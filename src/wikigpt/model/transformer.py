@@ -1,21 +1,25 @@
 """The transformer: one module, read from top to bottom, for every family of `config.FAMILIES`.
 
-Module and parameter names are those of transformers, so that saved weights need no renaming and tools
-that look for `q_proj` (LoRA) find it.
+Module and parameter names are those that transformers gives Qwen3 and Llama, so that tools that look for
+`q_proj` (LoRA) find it; `hub` translates the names of GPT-2 and BERT.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wikigpt.model.cache import Cache, LayerCache
-from wikigpt.model.config import FAMILIES, ModelConfig
+from wikigpt.model.config import FAMILIES, ModelConfig, RopeScaling
 
 # Queries are cut into blocks of this many rows, so that each multiplies only the keys it may see: half of
 # the score matrix is never computed. On CPUs plain matmuls beat SDPA by far (docs/experiments.md).
 ATTENTION_BLOCK = 128
+
+Angles = tuple[Tensor, Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -31,12 +35,29 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.to(self.weight.dtype), (x.shape[-1],), self.weight, self.eps)
 
 
-def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The family's norm over the residual stream: RMSNorm, or LayerNorm (Ba et al. 2016)."""
+    kind = RMSNorm if FAMILIES[config.family].norm == "rms" else nn.LayerNorm
+    return kind(config.d_model, config.epsilon)
+
+
+def rotary_angles(positions: Tensor, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Angles:
     """Cosine and sine of the rotary angles (Su et al. 2021), fp32 `[..., head_dim]`."""
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[..., None].float() * theta**-exponents
+    frequencies = theta**-exponents
+    if scaling is not None:
+        frequencies = stretched(frequencies, scaling)
+    angles = positions[..., None].float() * frequencies
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
+
+
+def stretched(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Frequencies for a longer context: slow waves become slower by `factor`, fast ones stay (Llama 3.1)."""
+    waves = scaling.original_context_length * frequencies / (2 * math.pi)  # within the original context
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((waves - low) / (high - low)).clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / scaling.factor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -66,35 +87,43 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor
     return torch.cat(outputs, dim=2)
 
 
+def full_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None) -> Tensor:
+    """Attention in both directions, within each document; shapes as in `block_causal_attention`."""
+    scores = (q @ k.transpose(-1, -2)) / math.sqrt(q.shape[3])
+    if document_ids is not None:
+        other = document_ids[:, None, :, None] != document_ids[:, None, None, :]
+        scores = scores.masked_fill(other, float("-inf"))
+    return scores.float().softmax(-1).to(v.dtype) @ v
+
+
 class Attention(nn.Module):
-    """Grouped-query self-attention with rotary positions and, in some families, QK-norm."""
+    """Grouped-query self-attention, in some families with rotary positions and QK-norm."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
+        family, bias = FAMILIES[config.family], bool(config.attention_bias)
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.kv_heads, config.key_dim
-        self.q_proj = nn.Linear(config.d_model, self.n_heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias=False)
-        if FAMILIES[config.family].qk_norm:
-            self.q_norm: nn.Module = RMSNorm(self.head_dim, config.norm_eps)
-            self.k_norm: nn.Module = RMSNorm(self.head_dim, config.norm_eps)
+        self.q_proj = nn.Linear(config.d_model, self.n_heads * self.head_dim, bias)
+        self.k_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias)
+        self.v_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias)
+        self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias)
+        self.attend = block_causal_attention if family.causal else full_attention
+        if family.qk_norm:
+            self.q_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
+            self.k_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
         else:
             self.q_norm = self.k_norm = nn.Identity()
 
     def forward(
-        self,
-        x: Tensor,
-        angles: tuple[Tensor, Tensor],
-        document_ids: Tensor | None,
-        cache: LayerCache | None,
+        self, x: Tensor, angles: Angles | None, document_ids: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
         batch, n_tokens, _ = x.shape
-        q = self.q_proj(x).view(batch, n_tokens, self.n_heads, self.head_dim)
-        k = self.k_proj(x).view(batch, n_tokens, self.n_kv_heads, self.head_dim)
+        q = self.q_norm(self.q_proj(x).view(batch, n_tokens, self.n_heads, self.head_dim)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x).view(batch, n_tokens, self.n_kv_heads, self.head_dim)).transpose(1, 2)
         v = self.v_proj(x).view(batch, n_tokens, self.n_kv_heads, self.head_dim).transpose(1, 2)
-        q = rotate(self.q_norm(q).transpose(1, 2), *angles).to(v.dtype)
-        k = rotate(self.k_norm(k).transpose(1, 2), *angles).to(v.dtype)
+        if angles is not None:
+            q, k = rotate(q, *angles), rotate(k, *angles)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k, v)
         if self.n_kv_heads != self.n_heads:
@@ -103,21 +132,43 @@ class Attention(nn.Module):
         if cache is not None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
         else:
-            y = block_causal_attention(q, k, v, document_ids)
+            y = self.attend(q, k, v, document_ids)
         return self.o_proj(y.transpose(1, 2).reshape(batch, n_tokens, self.n_heads * self.head_dim))
 
 
-class MLP(nn.Module):
-    """SwiGLU (Shazeer 2020)."""
+class SwiGLU(nn.Module):
+    """The gated MLP of Shazeer 2020."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.gate_proj = nn.Linear(config.d_model, config.mlp_dim, bias=False)
-        self.up_proj = nn.Linear(config.d_model, config.mlp_dim, bias=False)
-        self.down_proj = nn.Linear(config.mlp_dim, config.d_model, bias=False)
+        bias = bool(config.mlp_bias)
+        self.gate_proj = nn.Linear(config.d_model, config.mlp_dim, bias)
+        self.up_proj = nn.Linear(config.d_model, config.mlp_dim, bias)
+        self.down_proj = nn.Linear(config.mlp_dim, config.d_model, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class GELU(nn.Module):
+    """The MLP of Vaswani et al. 2017 with GELU (Hendrycks & Gimpel 2016), exact or by tanh (`gelu_new`)."""
+
+    def __init__(self, config: ModelConfig, approximate: str):
+        super().__init__()
+        bias = bool(config.mlp_bias)
+        self.approximate = approximate
+        self.up_proj = nn.Linear(config.d_model, config.mlp_dim, bias)
+        self.down_proj = nn.Linear(config.mlp_dim, config.d_model, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.gelu(self.up_proj(x), approximate=self.approximate))
+
+
+MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "swiglu": SwiGLU,
+    "gelu": partial(GELU, approximate="none"),
+    "gelu_new": partial(GELU, approximate="tanh"),
+}
 
 
 class Block(nn.Module):
@@ -125,15 +176,15 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.input_layernorm = make_norm(config)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = MLP(config)
+        self.post_attention_layernorm = make_norm(config)
+        self.mlp = MLPS[FAMILIES[config.family].mlp](config)
 
     def forward(
         self,
         x: Tensor,
-        angles: tuple[Tensor, Tensor],
+        angles: Angles | None,
         document_ids: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
@@ -141,15 +192,43 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+class PostNormBlock(Block):
+    """Attention and MLP, each added to what it saw and the sum normed, as in the first transformer.
+
+    The norm of attention's sum keeps the name `input_layernorm`, that of the MLP's `post_attention_layernorm`.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        angles: Angles | None,
+        document_ids: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        x = self.input_layernorm(x + self.self_attn(x, angles, document_ids, cache))
+        return self.post_attention_layernorm(x + self.mlp(x))
+
+
 class Decoder(nn.Module):
-    """Embedding, blocks and final norm: token ids to hidden states."""
+    """Embedding, blocks and final norm: token ids to hidden states.
+
+    Positions count from the start of a row, in every family: learned ones are all trained equally often so,
+    and rotary ones only know distances.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        family = FAMILIES[config.family]
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.embed_positions: nn.Embedding | None = None
+        if family.positions == "learned":
+            self.embed_positions = nn.Embedding(config.context_length, config.d_model)
+        self.embed_types = nn.Embedding(family.token_types, config.d_model) if family.token_types else None
+        self.embed_norm = make_norm(config) if family.post_norm else nn.Identity()
+        block = PostNormBlock if family.post_norm else Block
+        self.layers = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.norm = nn.Identity() if family.post_norm else make_norm(config)
 
     def forward(self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         n_tokens = input_ids.shape[1]
@@ -157,10 +236,18 @@ class Decoder(nn.Module):
             positions = torch.arange(n_tokens, device=input_ids.device)
             caches: list[LayerCache | None] = [None] * len(self.layers)
         else:
-            positions = cache.positions(n_tokens)[:, None]
+            positions = cache.positions(n_tokens)
             caches = [*cache.layers(n_tokens)]
-        angles = rotary_angles(positions, self.config.key_dim, self.config.rope_theta)
         x = self.embed_tokens(input_ids)
+        angles: Angles | None = None
+        if self.embed_positions is None:
+            by_head = positions if cache is None else positions[:, None]  # [batch, heads, tokens]
+            angles = rotary_angles(by_head, self.config.key_dim, self.config.rope_theta, self.config.rope_scaling)
+        else:
+            x = x + self.embed_positions(positions)
+        if self.embed_types is not None:
+            x = x + self.embed_types.weight[0]
+        x = self.embed_norm(x)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer(x, angles, document_ids, layer_cache)
         if cache is not None:
@@ -169,7 +256,7 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A language model: `forward` gives the logits of each next token.
+    """A language model: `forward` gives the logits of each next token, or of each token of a masked model.
 
     Initialised as GPT-2 (normal, 0.02) but for the two projections that write into the residual stream,
     which start at zero, so that each block starts as the identity (as in modded-nanoGPT).
@@ -178,20 +265,26 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        family = FAMILIES[config.family]
         self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tie_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
+        self.transform: nn.Module = nn.Identity()
+        if not family.causal:  # BERT's last layer before the output embedding (Devlin et al. 2019)
+            self.transform = nn.Sequential(nn.Linear(config.d_model, config.d_model), nn.GELU(), make_norm(config))
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=not family.causal)
+        self.tie()
         self._initialise()
+
+    def tie(self) -> None:
+        """Make the head's matrix the embedding's, where the configuration says so."""
+        if self.config.tie_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
 
     @torch.no_grad()
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
-            if parameter.dim() < 2:
-                continue
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith((".bias", "o_proj.weight", "down_proj.weight")):
                 parameter.zero_()
-            else:
+            elif parameter.dim() > 1:
                 parameter.normal_(std=0.02)
 
     def forward(self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
@@ -199,6 +292,6 @@ class Transformer(nn.Module):
 
         Args:
             document_ids: `[batch, tokens]`: which packed document a token belongs to; None: one a row.
-            cache: keys and values of earlier tokens; the new ones are appended to it.
+            cache: keys and values of earlier tokens; the new ones are appended to it (causal families).
         """
-        return self.lm_head(self.model(input_ids, document_ids, cache))
+        return self.lm_head(self.transform(self.model(input_ids, document_ids, cache)))

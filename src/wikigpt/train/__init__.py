@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from wikigpt.train.evaluation import HeldOut, evaluate_shards
     from wikigpt.train.loop import TrainingError, TrainResult, train
     from wikigpt.train.metrics import read_metrics
-    from wikigpt.train.objectives import CausalLM, Chat
+    from wikigpt.train.objectives import CausalLM, Chat, MaskedLM
 
 __all__ = [
     "CausalLM",
     "Chat",
     "HeldOut",
+    "MaskedLM",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
@@ -28,6 +29,7 @@ __getattr__ = lazy(
         "CausalLM": "objectives",
         "Chat": "objectives",
         "HeldOut": "evaluation",
+        "MaskedLM": "objectives",
         "TrainResult": "loop",
         "TrainingError": "loop",
         "evaluate_shards": "evaluation",

@@ -23,7 +23,7 @@ class Batch:
     """Packed rows, int64 `[rows, tokens]` each."""
 
     input_ids: Tensor
-    targets: Tensor  # the next token, or IGNORE
+    targets: Tensor  # what is to be predicted there: the next token, or the masked one, or IGNORE
     document_ids: Tensor  # which document of its row a token belongs to; padding is a document of its own
 
     @property

@@ -23,6 +23,7 @@ class TrainConfig(BaseModel):
     warmup_steps: int = Field(30, ge=0, description="steps of linear warm-up")
     decay_fraction: float = Field(0.4, ge=0, le=1, description="last part of the run, falling linearly to 0")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the whole gradient")
+    whole_words: bool = Field(False, description="a masked language model: mask words, not single tokens")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: the faster one, measured")
     compile: Literal["auto", "on", "off"] = Field("auto", description="auto: where it pays, measured")
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations on held-out data")

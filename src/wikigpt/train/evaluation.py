@@ -1,4 +1,4 @@
-"""Held-out loss and bits per byte."""
+"""Held-out loss, and bits per byte where the loss measures them."""
 
 import contextlib
 import math
@@ -17,7 +17,14 @@ class HeldOut:
     """Mean loss on one held-out split."""
 
     nats_per_target: float
-    bits_per_byte: float  # per UTF-8 byte of the split's text: comparable between tokenizers
+    # Per UTF-8 byte of the split's text: comparable between tokenizers. None where the loss does not measure
+    # the text's information (masked tokens).
+    bits_per_byte: float | None
+
+    @property
+    def perplexity(self) -> float:
+        """Number of equally likely tokens that a target is as hard to tell from."""
+        return math.exp(self.nats_per_target)
 
 
 def evaluate_shards(
@@ -47,7 +54,8 @@ def evaluate_shards(
             n_targets += batch.n_targets
         loss = nats / max(1, n_targets)
         all_targets = len(shard.tokens) if shard.mask is None else int(shard.mask.sum())
-        results[name] = HeldOut(loss, loss * all_targets / max(1, shard.n_bytes) / math.log(2))
+        bits = loss * all_targets / max(1, shard.n_bytes) / math.log(2) if objective.is_likelihood else None
+        results[name] = HeldOut(loss, bits)
     model.train(was_training)
     return results
 

@@ -17,7 +17,7 @@ import torch
 
 from wikigpt.artifacts import fingerprint, only_writer, write_atomic
 from wikigpt.errors import UserError
-from wikigpt.model import Transformer
+from wikigpt.model import FAMILIES, Transformer
 from wikigpt.tokens import Shard
 from wikigpt.train.checkpoint import TrainState, restore_newest, save_checkpoint
 from wikigpt.train.config import TrainConfig
@@ -98,6 +98,8 @@ class _Run:
             torch.set_num_threads(physical_cores())
         self.model = model.to(self.device).train()
         self.objective = objective
+        if FAMILIES[model.config.family].causal != objective.is_likelihood:
+            raise UserError(f"a {model.config.family} model cannot be trained with the objective {objective.name}.")
         self.sequence_length = config.sequence_length or model.config.context_length
         if self.sequence_length > model.config.context_length:
             raise UserError(
@@ -160,12 +162,11 @@ class _Run:
         # A run that was complete already took no step now: then the average over all its time has to do.
         seconds = statistics.median(self.step_seconds or [self.state.seconds / max(1, self.state.step)])
         rate = self.config.batch_size * self.sequence_length / seconds
-        flops = self.model.config.flops_per_token(self.sequence_length)
         return TrainResult(
             self.state,
             held_out,
             rate,
-            rate * flops / self._peak,
+            rate * self._flops_per_token / self._peak,
         )
 
     def _loop(self) -> None:
@@ -313,7 +314,7 @@ class _Run:
                 {
                     "step": self.state.step,
                     "held_out_loss": {name: h.nats_per_target for name, h in held_out.items()},
-                    "bits_per_byte": {name: h.bits_per_byte for name, h in held_out.items()},
+                    "bits_per_byte": {n: h.bits_per_byte for n, h in held_out.items() if h.bits_per_byte is not None},
                 }
             )
         self.evaluated = (self.state.step, held_out)
@@ -339,8 +340,12 @@ class _Run:
             else:
                 assert self.config.minutes is not None
                 done, total = int(state.seconds), int(self.config.minutes * 60)
-            mfu = rate * self.model.config.flops_per_token(self.sequence_length) / self._peak
+            mfu = rate * self._flops_per_token / self._peak
             self.progress(done, total, f"step {state.step}  loss {loss:.3f}  {rate:,.0f} tokens/s  MFU {mfu:.0%}")
+
+    @property
+    def _flops_per_token(self) -> int:
+        return self.model.config.flops_per_token(self.sequence_length, self.objective.predicted)
 
     @property
     def _peak(self) -> float:
