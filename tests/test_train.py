@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wikigpt.errors import UserError
-from wikigpt.model import ModelConfig, Transformer
+from wikigpt.model import ModelConfig, Transformer, cpu_attention
 from wikigpt.tokens import Shard, open_shards, tokenizer_sha256, write_chat_tokens, write_text_tokens
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
 from wikigpt.train import CausalLM, Chat, MaskedLM, TrainConfig, TrainingError, read_metrics, train
@@ -304,3 +304,16 @@ def test_compiled_training_matches_eager(data, tmp_path):
     train(fresh_model(), CausalLM(), shards, config(steps=4, compile="on", precision="bf16"), tmp_path / "c")
     train(fresh_model(), CausalLM(), shards, config(steps=4, precision="bf16"), tmp_path / "e")
     assert losses(tmp_path / "c") == pytest.approx(losses(tmp_path / "e"), rel=0.02)
+
+
+@pytest.mark.skipif(not cpu_attention.available(), reason=cpu_attention.unavailable_because())
+def test_the_fused_attention_learns_the_same(data, tmp_path):
+    shards = open_shards(data / "tokens")
+    for attention in ("auto", "plain"):
+        model = fresh_model()
+        result = train(model, CausalLM(), shards, config(attention=attention), tmp_path / attention)
+        assert result.state.fused_attention == (attention == "auto")
+        assert model.model.layers[0].self_attn.fused == (attention == "auto")
+    fused, plain = losses(tmp_path / "auto"), losses(tmp_path / "plain")
+    assert fused == pytest.approx(plain, rel=1e-3)
+    assert fused != plain, "two ways of computing do not agree to the last bit"

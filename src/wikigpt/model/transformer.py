@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wikigpt.model import cpu_attention
 from wikigpt.model.cache import Cache, LayerCache
 from wikigpt.model.config import FAMILIES, ModelConfig, RopeScaling
 
 # Queries are cut into blocks of this many rows, so that each multiplies only the keys it may see: half of
-# the score matrix is never computed. On CPUs plain matmuls beat SDPA by far (docs/experiments.md).
+# the score matrix is never computed. For training on CPUs there is `cpu_attention` (docs/experiments.md).
 ATTENTION_BLOCK = 128
 
 Angles = tuple[Tensor, Tensor]
@@ -66,29 +67,37 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
 
-def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None) -> Tensor:
+def first_keys(document_ids: Tensor) -> Tensor:
+    """Where each token's document starts, int32 `[batch, tokens]`; the tokens of a document stand together."""
+    positions = torch.arange(document_ids.shape[1], dtype=torch.int32, device=document_ids.device)
+    begins = F.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, 0))
+    return torch.where(begins, positions, 0).cummax(1).values
+
+
+def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, first_key: Tensor | None) -> Tensor:
     """Causal attention as plain matmuls over blocks of query rows.
 
     Args:
         q, k, v: `[batch, heads, tokens, head_dim]`.
-        document_ids: `[batch, tokens]`; a token sees only tokens of its own document.
+        first_key: int32 `[batch, tokens]`, the first token that each one sees; None: that of its row.
     """
-    n_tokens, scale = q.shape[2], 1 / math.sqrt(q.shape[3])
+    n_tokens, q = q.shape[2], q / math.sqrt(q.shape[3])
     outputs = []
     for start in range(0, n_tokens, ATTENTION_BLOCK):
         stop = min(start + ATTENTION_BLOCK, n_tokens)
-        scores = (q[:, :, start:stop] @ k[:, :, :stop].transpose(-1, -2)) * scale
-        rows = torch.arange(start, stop, device=q.device)
-        allowed = rows[:, None] >= torch.arange(stop, device=q.device)
-        if document_ids is not None:
-            allowed = allowed & (document_ids[:, None, start:stop, None] == document_ids[:, None, None, :stop])
+        scores = q[:, :, start:stop] @ k[:, :, :stop].transpose(-1, -2)
+        rows = torch.arange(start, stop, dtype=torch.int32, device=q.device)
+        columns = torch.arange(stop, dtype=torch.int32, device=q.device)
+        allowed = columns <= rows[:, None]
+        if first_key is not None:
+            allowed = allowed & (columns >= first_key[:, None, start:stop, None])
         weights = scores.float().masked_fill(~allowed, float("-inf")).softmax(-1)
         outputs.append(weights.to(v.dtype) @ v[:, :, :stop])
     return torch.cat(outputs, dim=2)
 
 
 def full_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None) -> Tensor:
-    """Attention in both directions, within each document; shapes as in `block_causal_attention`."""
+    """Attention in both directions, between tokens of one id `[batch, tokens]`; else as `block_causal_attention`."""
     scores = (q @ k.transpose(-1, -2)) / math.sqrt(q.shape[3])
     if document_ids is not None:
         other = document_ids[:, None, :, None] != document_ids[:, None, None, :]
@@ -108,15 +117,14 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias)
         self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias)
         self.attend = block_causal_attention if family.causal else full_attention
+        self.fused = False  # by `cpu_attention`
         if family.qk_norm:
             self.q_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
             self.k_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
         else:
             self.q_norm = self.k_norm = nn.Identity()
 
-    def forward(
-        self, x: Tensor, angles: Angles | None, document_ids: Tensor | None, cache: LayerCache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles | None, documents: Tensor | None, cache: LayerCache | None) -> Tensor:
         batch, n_tokens, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(batch, n_tokens, self.n_heads, self.head_dim)).transpose(1, 2)
         k = self.k_norm(self.k_proj(x).view(batch, n_tokens, self.n_kv_heads, self.head_dim)).transpose(1, 2)
@@ -126,13 +134,16 @@ class Attention(nn.Module):
         q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k, v)
-        if self.n_kv_heads != self.n_heads:
+        if self.n_kv_heads != self.n_heads and not (self.fused and cache is None):
             k = k.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
             v = v.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
         if cache is not None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
+        elif self.fused:
+            first_key = x.new_zeros(x.shape[:2], dtype=torch.int32) if documents is None else documents
+            y = cpu_attention.attention(q, k, v, first_key)
         else:
-            y = self.attend(q, k, v, document_ids)
+            y = self.attend(q, k, v, documents)
         return self.o_proj(y.transpose(1, 2).reshape(batch, n_tokens, self.n_heads * self.head_dim))
 
 
@@ -172,7 +183,11 @@ MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 class Block(nn.Module):
-    """Attention and MLP, each normed before and added to the residual stream."""
+    """Attention and MLP, each normed before and added to the residual stream.
+
+    `documents` `[batch, tokens]` keeps tokens of other documents out of sight: `first_keys` of them in causal
+    families, else their numbers.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -185,10 +200,10 @@ class Block(nn.Module):
         self,
         x: Tensor,
         angles: Angles | None,
-        document_ids: Tensor | None = None,
+        documents: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), angles, document_ids, cache)
+        x = x + self.self_attn(self.input_layernorm(x), angles, documents, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -202,10 +217,10 @@ class PostNormBlock(Block):
         self,
         x: Tensor,
         angles: Angles | None,
-        document_ids: Tensor | None = None,
+        documents: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
-        x = self.input_layernorm(x + self.self_attn(x, angles, document_ids, cache))
+        x = self.input_layernorm(x + self.self_attn(x, angles, documents, cache))
         return self.post_attention_layernorm(x + self.mlp(x))
 
 
@@ -248,8 +263,11 @@ class Decoder(nn.Module):
         if self.embed_types is not None:
             x = x + self.embed_types.weight[0]
         x = self.embed_norm(x)
+        documents = document_ids
+        if document_ids is not None and FAMILIES[self.config.family].causal:
+            documents = first_keys(document_ids)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
-            x = layer(x, angles, document_ids, layer_cache)
+            x = layer(x, angles, documents, layer_cache)
         if cache is not None:
             cache.advance(n_tokens)
         return self.norm(x)
@@ -278,6 +296,12 @@ class Transformer(nn.Module):
         """Make the head's matrix the embedding's, where the configuration says so."""
         if self.config.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+
+    def fuse_attention(self, fused: bool = True) -> None:
+        """Attend by the fused operator of `cpu_attention` wherever there is no cache, or no longer."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.fused = fused
 
     @torch.no_grad()
     def _initialise(self) -> None:

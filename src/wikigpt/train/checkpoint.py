@@ -29,6 +29,7 @@ class TrainState:
     tokens: int = 0  # positions seen, padding included
     precision: str | None = None  # once chosen, kept: another choice would change the losses
     compiled: bool | None = None
+    fused_attention: bool | None = None  # likewise
 
 
 def save_checkpoint(

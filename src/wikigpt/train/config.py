@@ -26,6 +26,7 @@ class TrainConfig(BaseModel):
     whole_words: bool = Field(False, description="a masked language model: mask words, not single tokens")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: the faster one, measured")
     compile: Literal["auto", "on", "off"] = Field("auto", description="auto: where it pays, measured")
+    attention: Literal["auto", "plain"] = Field("auto", description="auto: on CPUs a fused operator, compiled by g++")
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations on held-out data")
     evaluation_tokens: int = Field(50_000, ge=1, description="tokens of each held-out split to evaluate on")
     checkpoint_seconds: float = Field(60, gt=0, description="seconds between checkpoints")

@@ -17,7 +17,7 @@ import torch
 
 from wikigpt.artifacts import fingerprint, only_writer, write_atomic
 from wikigpt.errors import UserError
-from wikigpt.model import FAMILIES, Transformer
+from wikigpt.model import FAMILIES, Transformer, cpu_attention
 from wikigpt.tokens import Shard
 from wikigpt.train.checkpoint import TrainState, restore_newest, save_checkpoint
 from wikigpt.train.config import TrainConfig
@@ -233,10 +233,20 @@ class _Run:
 
         The timed passes do not touch weights or data position, so a run's losses do not depend on them.
         """
+        if self.state.fused_attention is None:
+            self.state.fused_attention = self.config.attention == "auto" and self._can_fuse()
+        elif self.state.fused_attention and not self._can_fuse():
+            self._say(f"{cpu_attention.unavailable_because()}: the losses will differ in their last digits")
+            self.state.fused_attention = False
+        self.model.fuse_attention(self.state.fused_attention)
         if self.state.compiled is None:
             self.state.compiled = self._compile_pays()
         elif self.state.compiled:
             self.objective = self.objective.compiled(self.model)
+
+    def _can_fuse(self) -> bool:
+        causal = FAMILIES[self.model.config.family].causal
+        return causal and self.device.type == "cpu" and cpu_attention.available()
 
     def _compile_pays(self) -> bool:
         setting = self.config.compile
