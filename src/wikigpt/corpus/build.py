@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from wikigpt.encryption import Key
 
 VERSION = 1
+WORK_VERSION = 2  # of what a shard holds: another one's work is not gone on with
 MIN_CHARS = 100
 NEAR_DUPLICATES = 0.9
 POOL_BYTES = 1_000_000  # of input; below, starting processes costs more than it saves
-MAX_WRITERS = 2  # threads that write parts; each holds one in memory
+MAX_WRITERS = 2  # threads that write parts; each holds a part in memory
 
 Progress = Callable[[int, int, str], None]
 
@@ -121,7 +122,7 @@ def build_corpus(
         try:
             # What was cleaned before a damage was found is the same whether that is skipped or not.
             kept = asdict(replace(settings, skip_damaged=False))
-            work.belongs_to(fingerprint(VERSION, __version__, kept, locked.recipient if locked else None))
+            work.belongs_to(fingerprint(WORK_VERSION, __version__, kept, locked.recipient if locked else None))
             reading.clean(executor, workers, locked.secret if locked else None, max_documents)
             with atomic_folder(output) as finished:
                 merged = merge(

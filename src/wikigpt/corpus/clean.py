@@ -65,7 +65,7 @@ class Settings:
 class Cleaned:
     """A finished shard: Arrow files as bytes, and the counts that go into the manifest."""
 
-    documents: bytes  # the corpus's columns, `page` (the title in the wiki), `checksum` and `sketch`
+    documents: bytes  # the corpus's columns, `page` (the title in the wiki), `length`, `checksum` and `sketch`
     dropped: bytes  # documents that were left out, if they are to be kept aside
     facts: dict[str, Any]
 
@@ -375,6 +375,8 @@ class _Cleaner:
         sketched = sketches(whole) if self.settings.near_duplicates else [None] * len(texts)
         documents = table(result.documents)
         documents = documents.append_column("page", pa.array(result.pages, pa.string()))
+        lengths = (len(document.text) for document in result.documents)
+        documents = documents.append_column("length", pa.array(lengths, pa.uint32()))
         documents = documents.append_column("checksum", pa.array(map(checksum, texts), pa.uint64()))
         documents = documents.append_column("sketch", pa.array(sketched, pa.binary()))
         facts = {

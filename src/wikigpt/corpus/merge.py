@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wikigpt.encryption import Key
 
 LENGTH_EDGES = [0, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]
-_HELPERS = ["page", "checksum", "sketch"]
+_HELPERS = ["page", "length", "checksum", "sketch"]
 DISAMBIGUATION = 3  # a fate like those of `dedup`
 _REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate", DISAMBIGUATION: "disambiguation"}
 _HOPS = 4  # redirects that are followed to an article
@@ -77,8 +77,14 @@ class Work:
         return facts
 
     def documents(self, number: int) -> Any:
-        """The documents of a finished shard as an Arrow table."""
-        return from_arrow(self._read(self._path(number, "arrow")))
+        """The documents of a finished shard as an Arrow table; what of it is not used is not read."""
+        import pyarrow as pa
+
+        path = self._path(number, "arrow")
+        if self.key:
+            return from_arrow(self._read(path))
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_file(file).read_all()
 
     def dropped(self, number: int) -> Any:
         """What the shard's pages gave that is no document."""
@@ -131,7 +137,7 @@ class Merged:
         """Count documents that go into the corpus."""
         import pyarrow.compute as pc
 
-        lengths = pc.utf8_length(documents["text"]).to_numpy()
+        lengths = documents["length"].to_numpy()
         self.documents += documents.num_rows
         self.aliases += pc.sum(pc.list_value_length(documents["aliases"])).as_py() or 0
         self.characters += int(lengths.sum())

@@ -20,7 +20,7 @@ MANIFEST = "corpus.json"
 COLUMNS = ("id", "revision", "url", "title", "text", "lang", "categories", "facts", "aliases", "langlinks", "split")
 DROPPED_COLUMNS = ("id", "url", "title", "lang", "reason", "text")
 PART_ROWS = 50_000
-PART_BYTES = 64_000_000  # of Arrow data, before compression
+PART_BYTES = 32_000_000  # of Arrow data, before compression
 GROUP_ROWS = 2_000
 KEY_VARIABLE = "WIKIGPT_KEY"  # names the key file of encrypted corpora
 
