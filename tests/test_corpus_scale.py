@@ -586,6 +586,20 @@ def test_a_process_is_sent_where_the_data_lie(tmp_path: Path) -> None:
     assert shard.reference() == shard == shard.with_data()
 
 
+def test_an_interrupted_merge_leaves_no_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wikigpt.corpus.write.PART_ROWS", 7)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
+    (tmp_path / "wiki.xml").write_text(many_pages(200), encoding="utf-8")
+
+    def interrupt(done: int, total: int, message: str) -> None:
+        if message.startswith("merging: 2 "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_corpus(tmp_path / "wiki.xml", tmp_path / "c", workers=2, progress=interrupt)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["c.work"]
+
+
 def test_threads_write_the_same_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wikigpt.corpus.write.PART_ROWS", 7)
     path = tmp_path / "wiki.xml"

@@ -182,27 +182,26 @@ def merge(
                         fate[entry["document"]] = DISAMBIGUATION
             names.add(facts["redirects"], work.documents(number), fate == KEPT)
         names.ready()
-        parts = Parts(folder, key, writers=writers)
-        aside = Parts(folder / "dropped", key, "dropped")
-        for number, fate in enumerate(fates):
-            documents = work.documents(number)
-            keep = fate == KEPT
-            if max_documents is not None:
-                beyond = keep & (np.cumsum(keep) > max_documents - merged.documents)
-                merged.drops["beyond_max_documents"] += int(beyond.sum())
-                keep &= ~beyond
-            for code, reason in _REASONS.items():
-                merged.drops[reason] += int((fate == code).sum())
-            if keep_dropped:
-                aside.add(work.dropped(number))
-                aside.add(_duplicates_aside(documents, fate))
-            chosen = names.with_aliases(documents if keep.all() else documents.filter(pa.array(keep)))
-            parts.add(chosen.drop_columns(_HELPERS))
-            merged.add(chosen)
-            if progress:
-                progress(number + 1)
-        parts.close()
-        aside.close()
+        with Parts(folder, key, writers=writers) as parts, Parts(folder / "dropped", key, "dropped") as aside:
+            for number, fate in enumerate(fates):
+                documents = work.documents(number)
+                keep = fate == KEPT
+                if max_documents is not None:
+                    beyond = keep & (np.cumsum(keep) > max_documents - merged.documents)
+                    merged.drops["beyond_max_documents"] += int(beyond.sum())
+                    keep &= ~beyond
+                for code, reason in _REASONS.items():
+                    merged.drops[reason] += int((fate == code).sum())
+                if keep_dropped:
+                    aside.add(work.dropped(number))
+                    aside.add(_duplicates_aside(documents, fate))
+                chosen = names.with_aliases(documents if keep.all() else documents.filter(pa.array(keep)))
+                parts.add(chosen.drop_columns(_HELPERS))
+                merged.add(chosen)
+                if progress:
+                    progress(number + 1)
+            parts.close()
+            aside.close()
     merged.parts = parts.about
     merged.drops = +merged.drops
     return merged

@@ -100,6 +100,14 @@ class Parts:
         self._pool = ThreadPoolExecutor(writers) if writers else None
         self._writing: deque[Future[dict[str, Any]]] = deque()
 
+    def __enter__(self) -> "Parts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is written any more, also after a failure: who cleans up then shall not meet a late part."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
     def add(self, content: Any) -> None:
         """Append a table's rows."""
         while content.num_rows:
@@ -116,8 +124,6 @@ class Parts:
         if self._held:
             self._write()
         self.about += [part.result() for part in self._writing]
-        if self._pool:
-            self._pool.shutdown()
 
     def _write(self) -> None:
         path = self.folder / f"{self.name}-{self._count:05d}{'.parquet.age' if self.key else '.parquet'}"
