@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wikigpt.model.cpu_attention import attention, available, unavailable_because
+from wikigpt.model.cpu import attention, available, unavailable_because
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -196,7 +196,7 @@ def test_inputs_that_do_not_fit_are_refused():
 
 PROCESS = """
 import torch
-from wikigpt.model.cpu_attention import attention, available, unavailable_because
+from wikigpt.model.cpu import attention, available, unavailable_because
 print(available(), unavailable_because())
 if available():
     torch.manual_seed(0)

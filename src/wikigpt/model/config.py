@@ -60,18 +60,26 @@ SHAPES: dict[str, dict[str, Any]] = {
 class RopeScaling(BaseModel):
     """Llama 3's stretching of the rotary positions to a longer context (`rope_type` "llama3")."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     factor: float = Field(gt=0, description="how many times longer the slow waves become")
     low_freq_factor: float = Field(gt=0, description="waves longer than old context / this are stretched whole")
     high_freq_factor: float = Field(gt=0, description="waves shorter than old context / this stay as they are")
     original_context_length: int = Field(ge=1, description="context the model was first trained with, in tokens")
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "RopeScaling":
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(
+                f"low_freq_factor={self.low_freq_factor} is not below high_freq_factor={self.high_freq_factor}"
+            )
+        return self
+
 
 class ModelConfig(BaseModel):
     """The shape of a transformer; what else there is to say of it is in its family."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: FamilyName = Field("qwen3", description="architecture, by the name transformers uses")
     vocab_size: int = Field(8192, gt=0, description="number of tokens; in a recipe the tokenizer decides")

@@ -4,20 +4,21 @@ Module and parameter names are those that transformers gives Qwen3 and Llama, so
 `q_proj` (LoRA) find it; `hub` translates the names of GPT-2 and BERT.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wikigpt.model import cpu_attention
+from wikigpt.model import cpu
 from wikigpt.model.cache import Cache, LayerCache
 from wikigpt.model.config import FAMILIES, ModelConfig, RopeScaling
 
 # Queries are cut into blocks of this many rows, so that each multiplies only the keys it may see: half of
-# the score matrix is never computed. For training on CPUs there is `cpu_attention` (docs/experiments.md).
+# the score matrix is never computed. For training on CPUs there is `cpu.attention` (docs/experiments.md).
 ATTENTION_BLOCK = 128
 
 Angles = tuple[Tensor, Tensor]
@@ -96,6 +97,38 @@ def block_causal_attention(q: Tensor, k: Tensor, v: Tensor, first_key: Tensor | 
     return torch.cat(outputs, dim=2)
 
 
+@functools.cache
+def _flex() -> tuple[Callable[..., Tensor], Callable[..., Any]]:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    return torch.compile(flex_attention), torch.compile(create_block_mask)
+
+
+def causal_mask(document_ids: Tensor | None, batch: int, n_tokens: int, device: torch.device) -> Any:
+    """The blocks of scores that `flex_attention` computes, for tokens `[batch, tokens]` that see their own document."""
+
+    def visible(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        seen = query >= key
+        return seen if document_ids is None else seen & (document_ids[row, query] == document_ids[row, key])
+
+    return _flex()[1](visible, batch, None, n_tokens, n_tokens, device=device)
+
+
+def flex_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any) -> Tensor:
+    """Causal attention within documents as one kernel (Dong et al. 2024), for training on GPUs.
+
+    Arguments as of `block_causal_attention`, but for a mask by `causal_mask`, and `kv_heads` may be fewer.
+    """
+    return _flex()[0](q, k, v, block_mask=mask, enable_gqa=k.shape[1] != q.shape[1])
+
+
+def cpu_attention(q: Tensor, k: Tensor, v: Tensor, first_key: Tensor | None) -> Tensor:
+    """`cpu.attention` with the arguments of `block_causal_attention`; `kv_heads` may be fewer."""
+    if first_key is None:
+        first_key = torch.zeros(q.shape[0], q.shape[2], dtype=torch.int32)
+    return cpu.attention(q, k, v, first_key)
+
+
 def full_attention(q: Tensor, k: Tensor, v: Tensor, document_ids: Tensor | None) -> Tensor:
     """Attention in both directions, between tokens of one id `[batch, tokens]`; else as `block_causal_attention`."""
     scores = (q @ k.transpose(-1, -2)) / math.sqrt(q.shape[3])
@@ -116,8 +149,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias)
         self.v_proj = nn.Linear(config.d_model, self.n_kv_heads * self.head_dim, bias)
         self.o_proj = nn.Linear(self.n_heads * self.head_dim, config.d_model, bias)
-        self.attend = block_causal_attention if family.causal else full_attention
-        self.fused = False  # by `cpu_attention`
+        self.attend: Callable[..., Tensor] = block_causal_attention if family.causal else full_attention
         if family.qk_norm:
             self.q_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
             self.k_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
@@ -134,14 +166,12 @@ class Attention(nn.Module):
         q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k, v)
-        if self.n_kv_heads != self.n_heads and not (self.fused and cache is None):
+        grouped = cache is None and self.attend in (cpu_attention, flex_attention)
+        if self.n_kv_heads != self.n_heads and not grouped:
             k = k.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
             v = v.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
         if cache is not None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=cache.mask)
-        elif self.fused:
-            first_key = x.new_zeros(x.shape[:2], dtype=torch.int32) if documents is None else documents
-            y = cpu_attention.attention(q, k, v, first_key)
         else:
             y = self.attend(q, k, v, documents)
         return self.o_proj(y.transpose(1, 2).reshape(batch, n_tokens, self.n_heads * self.head_dim))
@@ -177,8 +207,8 @@ class GELU(nn.Module):
 
 MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "swiglu": SwiGLU,
-    "gelu": partial(GELU, approximate="none"),
-    "gelu_new": partial(GELU, approximate="tanh"),
+    "gelu": functools.partial(GELU, approximate="none"),
+    "gelu_new": functools.partial(GELU, approximate="tanh"),
 }
 
 
@@ -188,6 +218,8 @@ class Block(nn.Module):
     `documents` `[batch, tokens]` keeps tokens of other documents out of sight: `first_keys` of them in causal
     families, else their numbers.
     """
+
+    fused = False  # by the operators of `cpu`
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -203,8 +235,43 @@ class Block(nn.Module):
         documents: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
+        if self.fused and cache is None:
+            return self._by_operators(x, angles, documents)
         x = x + self.self_attn(self.input_layernorm(x), angles, documents, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
+
+    def can_fuse(self) -> bool:
+        """Whether there are operators for all of this block: plain fp32 matrices, RMSNorm and SwiGLU."""
+        attention, mlp = self.self_attn, self.mlp
+        if not isinstance(mlp, SwiGLU) or not isinstance(self.input_layernorm, RMSNorm):
+            return False
+        projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+        linear = [*projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+        return all(type(m) is nn.Linear and m.bias is None and m.weight.dtype == torch.float32 for m in linear)
+
+    def _by_operators(self, x: Tensor, angles: Angles | None, documents: Tensor | None) -> Tensor:
+        attention, mlp = self.self_attn, self.mlp
+        first, second = self.input_layernorm, self.post_attention_layernorm
+        assert isinstance(mlp, SwiGLU) and isinstance(first, RMSNorm) and isinstance(second, RMSNorm) and angles
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        q_gain, k_gain = (m.weight if isinstance(m, RMSNorm) else None for m in (attention.q_norm, attention.k_norm))
+        q, k, v = cpu.norm_qkv(
+            x,
+            first.weight,
+            attention.q_proj.weight,
+            attention.k_proj.weight,
+            attention.v_proj.weight,
+            q_gain,
+            k_gain,
+            *angles,
+            first.eps,
+            n_heads=attention.n_heads,
+            n_kv_heads=attention.n_kv_heads,
+            dtype=dtype,
+        )
+        x = cpu.project_add(cpu_attention(q, k, v, documents), attention.o_proj.weight, x, dtype=dtype)
+        gate, up, down = mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight
+        return cpu.norm_swiglu(x, second.weight, gate, up, down, second.eps, dtype=dtype)
 
 
 class PostNormBlock(Block):
@@ -245,6 +312,13 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(block(config) for _ in range(config.n_layers))
         self.norm = nn.Identity() if family.post_norm else make_norm(config)
 
+    @property
+    def attend(self) -> Callable[..., Tensor]:
+        """How all layers attend where there is no cache."""
+        block = self.layers[0]
+        assert isinstance(block, Block)
+        return block.self_attn.attend
+
     def forward(self, input_ids: Tensor, document_ids: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         n_tokens = input_ids.shape[1]
         if cache is None:
@@ -264,7 +338,9 @@ class Decoder(nn.Module):
             x = x + self.embed_types.weight[0]
         x = self.embed_norm(x)
         documents = document_ids
-        if document_ids is not None and FAMILIES[self.config.family].causal:
+        if cache is None and self.attend is flex_attention:
+            documents = causal_mask(document_ids, input_ids.shape[0], n_tokens, input_ids.device)
+        elif document_ids is not None and FAMILIES[self.config.family].causal:
             documents = first_keys(document_ids)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer(x, angles, documents, layer_cache)
@@ -297,11 +373,15 @@ class Transformer(nn.Module):
         if self.config.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def fuse_attention(self, fused: bool = True) -> None:
-        """Attend by the fused operator of `cpu_attention` wherever there is no cache, or no longer."""
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.fused = fused
+    def fuse(self, fused: bool = True) -> None:
+        """Where there is no cache, use operators made for the device the weights are on, or no longer."""
+        if FAMILIES[self.config.family].causal:
+            made_for_it = cpu_attention if self.lm_head.weight.device.type == "cpu" else flex_attention
+            for module in self.modules():
+                if isinstance(module, Attention):
+                    module.attend = made_for_it if fused else block_causal_attention
+                if isinstance(module, Block):
+                    module.fused = fused and made_for_it is cpu_attention and module.can_fuse()
 
     @torch.no_grad()
     def _initialise(self) -> None:

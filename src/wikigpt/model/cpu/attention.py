@@ -1,25 +1,14 @@
-"""Fused causal attention for training on CPUs: `cpu_attention.cpp`, compiled at first use, as an operator of torch."""
+"""Fused causal attention for training on CPUs: `attention.cpp` as an operator of torch."""
 
 import ctypes
 import math
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wikigpt.artifacts import fingerprint
-
-# Instruction sets by what torch would use here: libraries can be shared by all processors of a kind.
-MARCH = {"AVX512": ["-march=x86-64-v4"], "AVX2": ["-march=x86-64-v3"]}
+from wikigpt.model.cpu.build import library
 
 
 class _Shape(ctypes.Structure):
@@ -31,60 +20,6 @@ class _Shape(ctypes.Structure):
 
 class _Strided(ctypes.Structure):
     _fields_ = [("data", ctypes.c_void_p), ("strides", ctypes.c_int64 * 3)]
-
-
-@dataclass(frozen=True)
-class _Library:
-    functions: ctypes.CDLL
-    bf16: bool  # whether torch multiplies small bf16 matrices on this processor
-
-
-@cache
-def _load() -> _Library | str:
-    """The library, built if need be, or why there is none."""
-    if not sys.platform.startswith("linux"):
-        return f"it was only tried on Linux, and this is {sys.platform}"
-    compiler = shutil.which(os.environ.get("CXX") or "g++")
-    if compiler is None:
-        return "there is no C++ compiler; install g++"
-    source, torch_folder = Path(__file__).with_suffix(".cpp"), Path(torch.__file__).parent
-    command = [compiler, "-O3", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-ffp-contract=fast"]
-    command += MARCH.get(torch.backends.cpu.get_cpu_capability(), [])
-    command += [str(source), f"-I{torch_folder / 'include'}", f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"]
-    try:
-        key = fingerprint(source.read_text(encoding="utf-8"), torch.__version__, command)
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        path = caches / "wikigpt" / f"cpu_attention-{key}.so"
-        if not path.exists():
-            _compile(command, path)
-        functions = ctypes.CDLL(str(path))
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
-        return str(error)
-    types = functions.wikigpt_attention_types()
-    return _Library(functions, types == 2) if types else "torch has no small matrix products for this processor"
-
-
-def _compile(command: list[str], library: Path) -> None:
-    """Write `library` complete or not at all: processes may race."""
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        built = Path(folder) / library.name
-        try:
-            subprocess.run([*command, "-o", str(built)], check=True, capture_output=True, text=True)
-        except subprocess.CalledProcessError as error:
-            raise OSError(f"{command[0]} failed: {error.stderr.strip()[:500]}") from error
-        built.replace(library)
-
-
-def available() -> bool:
-    """Whether `attention` works here; the first call builds it (about 3 s, kept in the user's cache folder)."""
-    return isinstance(_load(), _Library)
-
-
-def unavailable_because() -> str:
-    """Why `available` is False, in words; empty where it is True."""
-    loaded = _load()
-    return loaded if isinstance(loaded, str) else ""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, first_key: Tensor, scale: float | None = None) -> Tensor:
@@ -136,13 +71,6 @@ def _like(x: Tensor) -> Tensor:
     return x.new_empty(batch, tokens, heads, dim).transpose(1, 2)
 
 
-def _library() -> _Library:
-    loaded = _load()
-    if isinstance(loaded, str):
-        raise RuntimeError(f"the fused attention cannot be used: {loaded}.")
-    return loaded
-
-
 def _call(name: str, scale: float, *tensors: Tensor) -> None:
     """A function of the library on `q, k, ...`: tensors with heads as `Strided`, others as pointers."""
     q, k = tensors[:2]
@@ -152,7 +80,7 @@ def _call(name: str, scale: float, *tensors: Tensor) -> None:
         ctypes.byref(_Strided(x.data_ptr(), x.stride()[:3])) if x.dim() == 4 else ctypes.c_void_p(x.data_ptr())
         for x in tensors
     ]
-    function = getattr(_library().functions, f"wikigpt_attention_{name}")
+    function = getattr(library().functions, f"wikigpt_attention_{name}")
     if not function(int(q.dtype == torch.bfloat16), ctypes.byref(shape), *arguments, torch.get_num_threads()):
         raise ValueError("attention: first_key must be between 0 and the token's own position.")
 
@@ -161,7 +89,7 @@ def _call(name: str, scale: float, *tensors: Tensor) -> None:
 def _forward(q: Tensor, k: Tensor, v: Tensor, first_key: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """The output and, fp32 `[batch, heads, tokens]`, the logarithm of each query's sum of exponentials."""
     _check(q, k, v, first_key)
-    dtype = q.dtype if _library().bf16 else torch.float32
+    dtype = q.dtype if library().bf16 else torch.float32
     inputs = [_dense(x.to(dtype)) for x in (q, k, v)]
     out, lse = _like(inputs[0]), q.new_empty(q.shape[:3], dtype=torch.float32)
     _call("forward", scale, *inputs, first_key.contiguous(), out, lse)
@@ -177,7 +105,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, first_key: Tensor, scale: float) -> tuple
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, first_key: Tensor, out: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = q.dtype if _library().bf16 else torch.float32
+    dtype = q.dtype if library().bf16 else torch.float32
     inputs = [_dense(x.to(dtype)) for x in (q, k, v)]
     grads = [_like(x) for x in inputs]
     out, grad = _dense(out.to(dtype)), _dense(grad.to(dtype))

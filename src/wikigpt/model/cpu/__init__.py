@@ -1,0 +1,19 @@
+"""Operators for training on CPUs, written in C++ for what torch does slowly there."""
+
+from wikigpt.model.cpu.attention import attention
+from wikigpt.model.cpu.build import available, unavailable_because
+from wikigpt.model.cpu.cross_entropy import cross_entropy
+from wikigpt.model.cpu.mlp import norm_swiglu
+from wikigpt.model.cpu.muon import muon_step
+from wikigpt.model.cpu.projections import norm_qkv, project_add
+
+__all__ = [
+    "attention",
+    "available",
+    "cross_entropy",
+    "muon_step",
+    "norm_qkv",
+    "norm_swiglu",
+    "project_add",
+    "unavailable_because",
+]

@@ -1,0 +1,153 @@
+"""Fused cross-entropy for training on CPUs: `cross_entropy.cpp` as an operator of torch."""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wikigpt.model.cpu.build import library
+
+
+class _Inputs(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n_rows", "width", "vocab")),
+        *((name, ctypes.c_void_p) for name in ("hidden", "head", "bias", "targets")),
+    ]
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("hidden", "head", "bias")]
+
+
+def cross_entropy(
+    hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype
+) -> Tensor:
+    """Cross-entropy in nats, summed over the targets, of an output head, differentiable, without its logits.
+
+    Cut Cross-Entropy (Wijmans et al. 2024): the forward pass keeps the log-sum-exp of each row, the backward
+    pass computes the logits again, block by block. Rows without a target are left out of both. Beside the
+    gradients it takes the hidden states once (forward) or twice (backward) in `dtype`; in the backward pass for
+    each thread once more in fp32, 64 MB for all threads together or 512 rows each; and 2 to 5 MB for each thread.
+    Sums are taken in fp32, in an order that depends only on the number of threads. Not differentiable twice.
+
+    Args:
+        hidden: `[..., width]`, fp32 or bf16.
+        head: `[vocab, width]`, as nn.Linear keeps it.
+        targets: int64 `[...]`; -100 where there is nothing to predict.
+        bias: `[vocab]`, added to the logits.
+        dtype: of the products' factors: bf16 (where the processor has none: fp32) or fp32.
+
+    Returns:
+        fp32 scalar; 0 if there is no target.
+
+    Raises:
+        ValueError: shapes or types that do not fit, or a target outside the vocabulary.
+        RuntimeError: it is not `available()`.
+    """
+    return torch.ops.wikigpt.cpu_cross_entropy(hidden, head, targets, bias, dtype)[0]
+
+
+def _check(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+    if head.dim() != 2 or hidden.shape != (*targets.shape, head.shape[1]) or 0 in head.shape:
+        shapes = f"hidden {[*hidden.shape]}, head {[*head.shape]} and targets {[*targets.shape]}"
+        raise ValueError(f"cross_entropy: {shapes} do not fit together.")
+    if bias is not None and bias.shape != head.shape[:1]:
+        raise ValueError(f"cross_entropy: bias {[*bias.shape]} does not fit head {[*head.shape]}.")
+    if targets.dtype != torch.int64:
+        raise ValueError(f"cross_entropy: targets must be int64, not {targets.dtype}.")
+    if dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"cross_entropy: dtype must be fp32 or bf16, not {dtype}.")
+
+
+def _call(
+    name: str, dtype: torch.dtype, hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, *arguments: Any
+) -> None:
+    """A function of the library on the inputs, which it reads as dense fp32."""
+    tensors = [x if x is None else x.float().contiguous() for x in (hidden, head, bias)]
+    targets = targets.contiguous()
+    pointers = [x if x is None else x.data_ptr() for x in (*tensors, targets)]
+    inputs = _Inputs(targets.numel(), head.shape[1], head.shape[0], *pointers)
+    function = getattr(library().functions, f"wikigpt_cross_entropy_{name}")
+    function.restype = ctypes.c_int64
+    bf16 = int(dtype == torch.bfloat16 and library().bf16)
+    wrong = function(bf16, ctypes.byref(inputs), *arguments, torch.get_num_threads())
+    if wrong >= 0:
+        target = targets.flatten()[wrong]
+        raise ValueError(f"cross_entropy: target {target} (row {wrong}) is not in the vocabulary of {head.shape[0]}.")
+
+
+def _pointer(x: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr())
+
+
+@torch.library.custom_op("wikigpt::cpu_cross_entropy", mutates_args=(), device_types="cpu")
+def _forward(
+    hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The loss and, fp32 `[...]`, the logarithm of each row's sum of exponentials (0 where there is no target)."""
+    _check(hidden, head, targets, bias, dtype)
+    loss, lse = hidden.new_empty((), dtype=torch.float32), hidden.new_zeros(targets.shape, dtype=torch.float32)
+    _call("forward", dtype, hidden, head, targets, bias, _pointer(loss), _pointer(lse))
+    return loss, lse
+
+
+@_forward.register_fake
+def _(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return hidden.new_empty((), dtype=torch.float32), hidden.new_empty(targets.shape, dtype=torch.float32)
+
+
+@torch.library.custom_op("wikigpt::cpu_cross_entropy_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    grad: Tensor,
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    lse: Tensor,
+    dtype: torch.dtype,
+    needed: list[bool],
+) -> list[Tensor]:
+    """Gradients of those of hidden, head and bias that are `needed`, the others empty."""
+    tensors = (hidden, head, bias)
+    grads = [
+        hidden.new_empty(x.shape if x is not None and need else 0, dtype=torch.float32)
+        for x, need in zip(tensors, needed, strict=True)
+    ]
+    pointers = _Gradients(*(x.data_ptr() if need else None for x, need in zip(grads, needed, strict=True)))
+    factor = ctypes.c_float(float(grad))
+    _call("backward", dtype, hidden, head, targets, bias, _pointer(lse), factor, ctypes.byref(pointers))
+    return [g if x is None else g.to(x.dtype) for g, x in zip(grads, tensors, strict=True)]
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor,
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    lse: Tensor,
+    dtype: torch.dtype,
+    needed: list[bool],
+) -> list[Tensor]:
+    return [
+        hidden.new_empty(0, dtype=torch.float32) if x is None else x.new_empty(x.shape if need else 0)
+        for x, need in zip((hidden, head, bias), needed, strict=True)
+    ]
+
+
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    hidden, head, targets, bias, ctx.dtype = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(hidden, head, targets, bias, output[1])
+
+
+def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    needed = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[3]]
+    grads = torch.ops.wikigpt.cpu_cross_entropy_backward(grad, *ctx.saved_tensors, ctx.dtype, needed)
+    hidden, head, bias = (g if need else None for g, need in zip(grads, needed, strict=True))
+    return hidden, head, None, bias, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
