@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wikigpt.errors import UserError
-from wikigpt.model import ModelConfig, Transformer, cpu_attention
+from wikigpt.model import ModelConfig, Transformer, cpu
+from wikigpt.model.transformer import block_causal_attention
 from wikigpt.tokens import Shard, open_shards, tokenizer_sha256, write_chat_tokens, write_text_tokens
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
 from wikigpt.train import CausalLM, Chat, MaskedLM, TrainConfig, TrainingError, read_metrics, train
@@ -167,7 +168,7 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path):
     assert older.name == "step-9"
 
 
-def test_checkpoints_of_other_settings_are_neither_resumed_nor_kept(data, tmp_path):
+def test_checkpoints_of_other_settings_are_not_resumed(data, tmp_path):
     shards = open_shards(data / "tokens")
     train(fresh_model(), CausalLM(), shards, config(steps=20), tmp_path)
     changed = config(steps=8, learning_rate=0.01, checkpoint_seconds=0.001)
@@ -306,14 +307,15 @@ def test_compiled_training_matches_eager(data, tmp_path):
     assert losses(tmp_path / "c") == pytest.approx(losses(tmp_path / "e"), rel=0.02)
 
 
-@pytest.mark.skipif(not cpu_attention.available(), reason=cpu_attention.unavailable_because())
-def test_the_fused_attention_learns_the_same(data, tmp_path):
+@pytest.mark.skipif(not cpu.available(), reason=cpu.unavailable_because())
+def test_fused_operators_learn_the_same(data, tmp_path):
     shards = open_shards(data / "tokens")
-    for attention in ("auto", "plain"):
+    for operators in ("auto", "plain"):
         model = fresh_model()
-        result = train(model, CausalLM(), shards, config(attention=attention), tmp_path / attention)
-        assert result.state.fused_attention == (attention == "auto")
-        assert model.model.layers[0].self_attn.fused == (attention == "auto")
+        result = train(model, CausalLM(), shards, config(operators=operators), tmp_path / operators)
+        assert result.state.fused == (operators == "auto")
+        attend = model.model.layers[0].self_attn.attend
+        assert attend is block_causal_attention, "what was trained can be moved to another device"
     fused, plain = losses(tmp_path / "auto"), losses(tmp_path / "plain")
     assert fused == pytest.approx(plain, rel=1e-3)
     assert fused != plain, "two ways of computing do not agree to the last bit"

@@ -4,6 +4,7 @@ Everything WikiGPT leaves on disk goes through here: written into a temporary si
 disk, then renamed (rename is atomic on one file system), so that a crash leaves the old version.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -34,7 +35,7 @@ def fingerprint(*parts: Any) -> str:
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace `path` by `data` (text as UTF-8) in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix_beside(path), suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -67,7 +68,7 @@ def read_json(path: Path) -> Any:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to fill; on success it takes `path`'s place, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix_beside(path), suffix=".tmp"))
     # mkdtemp makes the folder private (0700); the artefact should have the usual permissions.
     umask = os.umask(0)
     os.umask(umask)
@@ -86,22 +87,43 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             temporary.rename(path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
+
+
+def _prefix_beside(path: Path) -> str:
+    """How the temporary sibling's name begins: it holds the process id, so that those of killed processes can go."""
+    import psutil
+
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        process = left.name.removeprefix(f".{path.name}.").partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return f".{path.name}.{os.getpid()}-"
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock file; a second process that wants it gets a `UserError` at once."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the folder's lock file; a second process that wants it gets a `UserError` at once.
+
+    So does who cannot write there.
+    """
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"another wikigpt process is writing to {folder}; wait for it or choose another folder."
         ) from None
+    except OSError as error:
+        raise _not_writable(folder, error) from None
     try:
         yield
     finally:
@@ -109,12 +131,17 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def check_output_folder(path: Path, marker: str) -> None:
-    """Refuse to write into a folder that holds something else.
+    """Refuse to write into a folder that holds something else, or where nothing can be written.
 
     A folder is ours when it is absent, empty, or holds `marker` (the artefact's manifest).
     """
     if path.is_file():
         raise UserError(f"{path} is a file, but a folder is needed there; give another name.")
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        raise _not_writable(nearest, error) from None
     if path.is_dir() and not (path / marker).exists():
         strangers = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         if strangers:
@@ -123,3 +150,7 @@ def check_output_folder(path: Path, marker: str) -> None:
                 f"{path} already holds something else ({names}) and is not an output of this command; "
                 "give an empty or a new folder."
             )
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"nothing can be written to {folder} ({error.strerror}); choose another folder.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, sha256_file, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, read_json, sha256_file, write_json
 from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, ModelConfig
@@ -104,13 +104,18 @@ def pretrain(
     from wikigpt.model import Transformer, save_model
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
     from wikigpt.train import CausalLM, MaskedLM, train
+    from wikigpt.train.distributed import is_main
+    from wikigpt.train.trouble import in_plain_words
 
     check_output_folder(output, "config.json")
+    loaded = load_tokenizer(tokenizer)
     shards = open_shards(tokens, tokenizer_sha256=tokenizer_sha256(tokenizer))
-    loaded, origin = load_tokenizer(tokenizer), _checksum(tokens)
+    origin = _checksum(tokens)
     torch.manual_seed(seed)
     if base is None:
-        network = Transformer(model.model_copy(update={"vocab_size": loaded.get_vocab_size()}))
+        shape = model.model_copy(update={"vocab_size": loaded.get_vocab_size()})
+        _check_fits(shape)
+        network = Transformer(shape)
     else:
         from wikigpt.model.importing import load_pretrained, weight_files
 
@@ -118,12 +123,16 @@ def pretrain(
         origin = fingerprint(origin, [sha256_file(path) for path in weight_files(base)])
     causal = FAMILIES[network.config.family].causal
     objective = CausalLM() if causal else MaskedLM.of(loaded, whole_words=settings.whole_words)
-    result = train(network, objective, shards, settings, work, seed=seed, origin=origin, progress=progress)
+    result = train(
+        network, objective, shards, settings, work, seed=seed, origin=origin, tokenizer=loaded, progress=progress
+    )
     facts = _training_facts(result, network)
     if base is not None:
         facts["base"] = base.name
     card = _card("base model" if causal else "masked language model", facts)
-    save_model(network, output, tokenizer=tokenizer, card=card)
+    if is_main():
+        with in_plain_words(output):
+            save_model(network, output, tokenizer=tokenizer, card=card)
     return facts
 
 
@@ -148,29 +157,50 @@ def finetune(
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256, write_chat_tokens
     from wikigpt.tokens.tokenizer import CHAT_TEMPLATE
     from wikigpt.train import Chat, train
+    from wikigpt.train.distributed import is_main, main_first
+    from wikigpt.train.trouble import in_plain_words
 
     check_output_folder(output, "config.json")
     tokenizer, template = base, base / "chat_template.jinja"
     if not template.is_file() or template.read_text(encoding="utf-8") != CHAT_TEMPLATE:
         tokenizer = work / "tokenizer"  # of a model that others trained: it shall say how we format a chat
-        pretrained_tokenizer(base, tokenizer)
-    model = load_pretrained(base, load_tokenizer(tokenizer))
+        main_first(lambda: pretrained_tokenizer(base, tokenizer))
+    loaded = load_tokenizer(tokenizer)
+    model = load_pretrained(base, loaded)
     if not FAMILIES[model.config.family].causal:
         raise UserError(f"{base} is a {model.config.family} model, which fills masks and cannot learn to chat.")
-    manifest = write_chat_tokens(
-        work / "tokens",
-        _conversations(conversations),
-        load_tokenizer(tokenizer),
-        tokenizer_sha256(tokenizer),
-        max_length=settings.sequence_length or model.config.context_length,
-        progress=progress,
+    main_first(
+        lambda: write_chat_tokens(
+            work / "tokens",
+            _conversations(conversations),
+            loaded,
+            tokenizer_sha256(tokenizer),
+            max_length=settings.sequence_length or model.config.context_length,
+            progress=progress,
+        )
     )
     shards = open_shards(work / "tokens")
     origin = fingerprint(*map(sha256_file, weight_files(base)), _checksum(work / "tokens"))
-    result = train(model, Chat(), shards, settings, work, seed=seed, origin=origin, progress=progress)
-    facts = {**_training_facts(result, model), "dropped": manifest["dropped"]}
-    save_model(model, output, tokenizer=tokenizer, card=_card("chat model", facts))
+    result = train(model, Chat(), shards, settings, work, seed=seed, origin=origin, tokenizer=loaded, progress=progress)
+    facts = {**_training_facts(result, model), "dropped": read_json(work / "tokens" / "tokens.json")["dropped"]}
+    if is_main():
+        with in_plain_words(output):
+            save_model(model, output, tokenizer=tokenizer, card=_card("chat model", facts))
     return facts
+
+
+def _check_fits(shape: ModelConfig) -> None:
+    """Refuse a model that this machine's memory cannot even hold, before it is made."""
+    import psutil
+    import torch
+
+    # fp32 weights; without a GPU their gradients and momenta lie beside them.
+    needed = shape.n_parameters * (4 if torch.cuda.is_available() else 12)
+    if needed > (memory := psutil.virtual_memory().total):
+        raise UserError(
+            f"a model of {shape.n_parameters:,} weights needs {needed / 1e9:,.1f} GB to train and this machine has "
+            f"{memory / 1e9:,.1f} GB; lower model.d_model or model.n_layers."
+        )
 
 
 def _checksum(tokens: Path) -> str:
@@ -183,13 +213,16 @@ def _conversations(folder: Path) -> Iterator[tuple[str, list[Any]]]:
         path = folder / f"{name}.jsonl"
         if not path.is_file():
             raise UserError(f"{path} is missing; make conversations with `wikigpt instruct`.")
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
-                    yield ("train" if name == "train" else entry["lang"]), entry["messages"]
-                except (ValueError, KeyError) as error:
+                    split, messages = "train" if name == "train" else entry["lang"], entry["messages"]
+                    if not all(isinstance(part, str) for m in messages for part in (m["role"], m["content"])):
+                        raise ValueError("role and content of a message are text")
+                except (ValueError, KeyError, TypeError) as error:
                     raise UserError(f"{path}, line {number}: not a conversation ({error!r}).") from None
+                yield split, messages
 
 
 def _training_facts(result: Any, model: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import signal
 import statistics
@@ -11,29 +10,36 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TypeVar
 
 import torch
+from tokenizers import Tokenizer
 
-from wikigpt.artifacts import fingerprint, only_writer, write_atomic
+from wikigpt.artifacts import fingerprint, only_writer
 from wikigpt.errors import UserError
-from wikigpt.model import FAMILIES, Transformer, cpu_attention
+from wikigpt.model import FAMILIES, Transformer, cpu
+from wikigpt.model.transformer import Block
 from wikigpt.tokens import Shard
-from wikigpt.train.checkpoint import TrainState, restore_newest, save_checkpoint
+from wikigpt.train.batches import Batch
+from wikigpt.train.checkpoint import TrainState, make_room, restore_newest, save_checkpoint
 from wikigpt.train.config import TrainConfig
+from wikigpt.train.distributed import World, joined, parallel, whole
 from wikigpt.train.evaluation import HeldOut, autocast_for, evaluate_shards
 from wikigpt.train.machine import Machine, measure_machine, physical_cores
-from wikigpt.train.metrics import read_metrics
+from wikigpt.train.metrics import Progress, RunLog, about_run
 from wikigpt.train.objectives import Objective
-from wikigpt.train.optimizers import learning_rate_factor, make_optimizers, set_learning_rate
+from wikigpt.train.optimizers import fuse_muon, learning_rate_factor, make_optimizers, set_learning_rate
+from wikigpt.train.samples import Sampler
+from wikigpt.train.trouble import (
+    MAX_ROLLBACKS,
+    MAX_SKIPPED_IN_A_ROW,
+    TrainingError,
+    in_plain_words,
+    is_out_of_memory,
+)
 
-Progress = Callable[[int, int, str], None]
-MAX_SKIPPED_IN_A_ROW = 5
+T = TypeVar("T")
 COMPILE_PAYS_AFTER_SECONDS = 100  # compiling a block and the loss takes about 30 s on two cores
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on, through no mistake of the user's input."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +61,28 @@ def train(
     *,
     seed: int = 0,
     origin: str = "",
+    tokenizer: Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train `model` in place on the shard named "train"; the others are evaluated on.
 
-    Writes `folder/checkpoints/step-N` and `folder/metrics.jsonl`. Called again after an interruption, it
+    Writes `folder/checkpoints/step-N` and what `RunLog` says. Called again after an interruption, it
     goes on from the newest valid checkpoint, bit for bit as if nothing had happened. On SIGTERM and
     Ctrl-C a checkpoint is written before `KeyboardInterrupt` is raised.
 
     Args:
         origin: what the data and the first weights are, such as their checksums. A checkpoint that other
             settings, another seed or another origin led to is not resumed from.
+        tokenizer: the data's; with it, the model completes some prompts whenever it is evaluated.
 
     Raises:
         UserError: too little data, or impossible settings.
-        TrainingError: the loss stays NaN or infinite.
+        TrainingError: the loss stays NaN or infinite, memory or disk do not suffice.
     """
     if "train" not in shards:
         raise UserError("there is nothing to train on: the token folder has no 'train' split.")
-    with only_writer(folder):
-        return _Run(model, objective, shards, config, folder, seed, origin, progress).run()
+    with joined() as world, only_writer(folder) if world.main else contextlib.nullcontext(), in_plain_words(folder):
+        return _Run(world, model, objective, shards, config, folder, seed, origin, tokenizer, progress).run()
 
 
 class _Run:
@@ -82,6 +90,7 @@ class _Run:
 
     def __init__(
         self,
+        world: World,
         model: Transformer,
         objective: Objective,
         shards: Mapping[str, Shard],
@@ -89,39 +98,50 @@ class _Run:
         folder: Path,
         seed: int,
         origin: str,
+        tokenizer: Tokenizer | None,
         progress: Progress | None,
     ):
-        self.config, self.folder, self.progress = config, folder, progress
+        self.world, self.config, self.folder = world, config, folder
+        self.log = RunLog(folder, tensorboard=config.tensorboard, progress=progress, writes=world.main)
         self.machine: Machine = measure_machine()
         self.device = torch.device(self.machine.device)
         if self.device.type == "cpu":
-            torch.set_num_threads(physical_cores())
-        self.model = model.to(self.device).train()
+            torch.set_num_threads(max(1, physical_cores() // world.local_size))
+        self.rows = world.share(config.batch_size)
+        self.parallel = parallel(model, world, self.device, config.parallel)
+        self.model = self.parallel.model.train()
         self.objective = objective
         if FAMILIES[model.config.family].causal != objective.is_likelihood:
             raise UserError(f"a {model.config.family} model cannot be trained with the objective {objective.name}.")
         self.sequence_length = config.sequence_length or model.config.context_length
         if self.sequence_length > model.config.context_length:
             raise UserError(
-                f"sequence_length={self.sequence_length} is longer than the model's context "
-                f"({model.config.context_length})."
+                f"sequence_length={self.sequence_length} is longer than the model's context; set it (or "
+                f"model.context_length, which it follows for a base) to {model.config.context_length} at most."
             )
-        self._check_data(shards)
+        if world.main:
+            self._check_data(shards)
         self.packer = objective.packer(shards["train"], self.sequence_length, seed)
         self.held_out = {name: shard for name, shard in shards.items() if name != "train"}
-        self.optimizers = make_optimizers(model, config)
-        # What decides the losses; how often to look and what to keep do not.
+        self.sampler = Sampler(model, tokenizer, shards, config.samples) if tokenizer else None
+        self.optimizers = self.parallel.adapted(make_optimizers(self.model, config))
+        # What decides the losses; how often to look, what to keep and what fits into memory at once do not.
         settings = config.model_dump(
             exclude={
                 "evaluate_every",
                 "evaluation_tokens",
                 "checkpoint_seconds",
                 "keep_checkpoints",
+                "micro_batch_size",
                 "compile",
+                "parallel",
+                "samples",
+                "tensorboard",
             }
         )
         data = [(name, len(shard.tokens), shard.n_documents) for name, shard in sorted(shards.items())]
         self.run_id = fingerprint(model.config.model_dump(), objective.name, settings, data, seed, origin)
+        self.about = about_run(model.config, objective.name, config, shards, self.machine, seed, origin)
         self.state = TrainState()
         self.stop_requested = False
         self.step_seconds: list[float] = []
@@ -130,7 +150,9 @@ class _Run:
     def _check_data(self, shards: Mapping[str, Shard]) -> None:
         vocab_size = self.model.config.vocab_size
         for name, shard in shards.items():
-            highest = max(int(shard.tokens[i : i + 10**6].max()) for i in range(0, len(shard.tokens), 10**6))
+            highest = shard.highest_token()
+            if highest < 0:
+                raise UserError(f"split {name!r} is empty, or none of its tokens is to be learned; give more text.")
             if highest >= vocab_size:
                 raise UserError(
                     f"split {name!r} holds token {highest}, but the model knows only {vocab_size} tokens; "
@@ -144,21 +166,28 @@ class _Run:
             )
 
     def run(self) -> TrainResult:
-        restored, problems = restore_newest(self.folder / "checkpoints", self.model, self.optimizers, run=self.run_id)
-        for problem in problems:
-            self._say(f"checkpoint passed over: {problem}")
+        self.world.check_same(self.run_id)
+        said = make_room(self.folder / "checkpoints", run=self.run_id) if self.world.main else []
+        restored, problems = self._restore()
         if restored:
             self.state = restored
+        self.log.begin(self.state.step)
+        for message in (*said, *(f"checkpoint passed over: {problem}" for problem in problems)):
+            self._say(message)
         if self.state.precision is None:
             chosen = self.machine.precision if self.config.precision == "auto" else self.config.precision
-            self.state.precision = chosen
-        self._trim_metrics()
+            self.state.precision = self.world.agree(chosen)
         if self.config.steps is not None:
             self.state.total_steps = self.config.steps
             self.state.decay_start = round(self.config.steps * (1 - self.config.decay_fraction))
-        with self._signals():
-            self._loop()
-        held_out = self._evaluate()
+        try:
+            with self._signals():
+                self._loop()
+            held_out = self._evaluate()
+            self.parallel.collect()
+        finally:
+            self.model.fuse(False)
+            self.log.close()
         # A run that was complete already took no step now: then the average over all its time has to do.
         seconds = statistics.median(self.step_seconds or [self.state.seconds / max(1, self.state.step)])
         rate = self.config.batch_size * self.sequence_length / seconds
@@ -171,22 +200,18 @@ class _Run:
 
     def _loop(self) -> None:
         started = time.perf_counter() - self.state.seconds
-        self._choose_speed()
+        self._within_memory(self._choose_speed)
+        self.log.about(self.state.step, {**self.about, "state": dataclasses.asdict(self.state)})
         last_checkpoint = time.perf_counter()
-        skipped_in_a_row = 0
         while self.state.total_steps is None or self.state.step < self.state.total_steps:
             begin = time.perf_counter()
             loss, grad_norm = self._step()
-            if math.isfinite(loss) and math.isfinite(grad_norm):
-                skipped_in_a_row = 0
-            else:
-                skipped_in_a_row += 1
-                self.state.skipped_steps += 1
-                if skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-                    raise TrainingError(
-                        f"the loss was not finite {MAX_SKIPPED_IN_A_ROW} steps in a row (step "
-                        f'{self.state.step}); lower the learning rates or set precision = "fp32".'
-                    )
+            finite = math.isfinite(loss) and math.isfinite(grad_norm)
+            self.state.skipped_steps += not finite
+            self.state.skipped_in_a_row = 0 if finite else self.state.skipped_in_a_row + 1
+            if self.state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+                self._roll_back()
+                continue
             self.state.step += 1
             self.state.tokens += self.config.batch_size * self.sequence_length
             now = time.perf_counter()
@@ -196,10 +221,12 @@ class _Run:
             self._report(loss, grad_norm)
             if self.state.step % self.config.evaluate_every == 0:
                 self._evaluate()
-            if self.stop_requested or now - last_checkpoint > self.config.checkpoint_seconds:
+            due, stop = self._agree(now - last_checkpoint > self.config.checkpoint_seconds)
+            # Skipped steps changed no weight; a checkpoint of them would only push out an older one.
+            if stop or (due and finite):
                 self._checkpoint()
                 last_checkpoint = time.perf_counter()
-            if self.stop_requested:
+            if stop:
                 raise KeyboardInterrupt
         if self.step_seconds:
             self._checkpoint()
@@ -207,23 +234,82 @@ class _Run:
     def _step(self) -> tuple[float, float]:
         """One optimizer step; returns mean loss in nats per target and the gradient's norm."""
         config, step = self.config, self.state.step
-        factor = learning_rate_factor(step, config.warmup_steps, self.state.decay_start, self.state.total_steps)
-        set_learning_rate(self.optimizers, factor)
-        batch = self.packer.rows(step * config.batch_size, config.batch_size)
-        n_targets = max(1, batch.n_targets)
-        total = torch.zeros((), device=self.device)
-        for part in batch.split(config.micro_batch):
-            with self._autocast():
-                loss = self.objective.loss(self.model, part.to(self.device)) / n_targets
-            loss.backward()
-            total += loss.detach()
+        factor = learning_rate_factor(
+            step, config.warmup_steps, self.state.decay_start, self.state.total_steps, config.schedule
+        )
+        set_learning_rate(self.optimizers, factor * 0.5**self.state.rollbacks)
+        batch = self.packer.rows(step * config.batch_size + self.world.rank * self.rows, self.rows)
+        total = self._within_memory(lambda: self._gradients(batch))
         grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        loss_value, norm_value = total.item(), grad_norm.item()
+        loss_value, norm_value = self.world.sum(total.item())[0], whole(grad_norm).item()
         for optimizer in self.optimizers:
             if math.isfinite(loss_value) and math.isfinite(norm_value):
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return loss_value, norm_value
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """Add up the batch's gradients, over all ranks; returns this one's part of the loss in nats per target."""
+        n_targets = max(1, self.world.sum(batch.n_targets)[0])
+        total = torch.zeros((), device=self.device)
+        for first, part in zip(range(0, self.rows, self._micro_batch), batch.split(self._micro_batch), strict=True):
+            with self._autocast():
+                loss = self.parallel.loss(self.objective, part.to(self.device)) / n_targets
+            with self.parallel.backward(last=first + self._micro_batch >= self.rows):
+                loss.backward()
+            total += loss.detach()
+        return total
+
+    def _within_memory(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns; where memory does not suffice, again with half as many rows at a time."""
+        while True:
+            try:
+                return compute()
+            except Exception as error:
+                if self._micro_batch == 1 or not is_out_of_memory(error):
+                    raise
+                if self.world.size > 1:  # the other ranks are in the middle of a step
+                    raise TrainingError(
+                        f"out of memory; set micro_batch_size={self._micro_batch // 2} or lower (several processes "
+                        "cannot change it on the way), then run the same command again."
+                    ) from error
+            # Only here, beyond `except`, does nothing hold the failed pass's tensors any more.
+            self.model.train().zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.state.micro_batch = self._micro_batch // 2
+            self._say(f"out of memory: {self._micro_batch} rows at a time from here on; batch_size stays the same")
+
+    def _roll_back(self) -> None:
+        """Go back to weights that did work, and on from there with half the learning rates.
+
+        A checkpoint made since the last good step holds the weights that fail now, so it must be an older one.
+        From there the same rates over the same rows would lead here again.
+        """
+        first_bad = self.state.step + 1 - MAX_SKIPPED_IN_A_ROW
+        rollbacks = self.state.rollbacks + 1
+        restored, _ = self._restore(before=first_bad) if rollbacks <= MAX_ROLLBACKS else (None, [])
+        what = f"the loss was not finite {MAX_SKIPPED_IN_A_ROW} steps in a row, from step {first_bad + 1} on"
+        if restored is None:
+            raise TrainingError(
+                f"{what} (after {self.state.rollbacks} returns to an earlier checkpoint); lower learning_rate and "
+                'embedding_learning_rate, or set precision = "fp32".'
+            )
+        self.state = dataclasses.replace(
+            restored,
+            rollbacks=rollbacks,
+            skipped_steps=self.state.skipped_steps,
+            seconds=self.state.seconds,
+            micro_batch=self.state.micro_batch,
+        )
+        self.evaluated = None
+        self.log.begin(self.state.step)
+        self._say(f"{what}: back to step {self.state.step}, and on with half the learning rates")
+        self._checkpoint()
+
+    @property
+    def _micro_batch(self) -> int:
+        return min(self.rows, self.config.micro_batch, self.state.micro_batch or self.rows)
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         return autocast_for(self.device, self.state.precision)
@@ -233,38 +319,41 @@ class _Run:
 
         The timed passes do not touch weights or data position, so a run's losses do not depend on them.
         """
-        if self.state.fused_attention is None:
-            self.state.fused_attention = self.config.attention == "auto" and self._can_fuse()
-        elif self.state.fused_attention and not self._can_fuse():
-            self._say(f"{cpu_attention.unavailable_because()}: the losses will differ in their last digits")
-            self.state.fused_attention = False
-        self.model.fuse_attention(self.state.fused_attention)
+        can_fuse = self.world.all(self.device.type != "cpu" or cpu.available())
+        if self.state.fused is None:
+            self.state.fused = self.config.operators == "auto" and can_fuse
+        elif self.state.fused and not can_fuse:
+            self._say(f"{cpu.unavailable_because()}: the losses will differ in their last digits")
+            self.state.fused = False
+        self.model.fuse(self.state.fused)
+        on_cpu = self.state.fused and self.device.type == "cpu"
+        n_logits = self._micro_batch * self.sequence_length * self.model.config.vocab_size
+        self.objective = self.objective.with_cross_entropy(self.config.cross_entropy, fused=on_cpu, n_logits=n_logits)
+        fuse_muon(self.optimizers, on_cpu and not self.parallel.sharded)
         if self.state.compiled is None:
             self.state.compiled = self._compile_pays()
         elif self.state.compiled:
             self.objective = self.objective.compiled(self.model)
 
-    def _can_fuse(self) -> bool:
-        causal = FAMILIES[self.model.config.family].causal
-        return causal and self.device.type == "cpu" and cpu_attention.available()
-
     def _compile_pays(self) -> bool:
         setting = self.config.compile
-        if setting == "off" or not self.machine.can_compile:
+        if setting == "off" or not self.world.all(self.machine.can_compile):
             return False
-        if setting == "auto" and self._seconds_left() < COMPILE_PAYS_AFTER_SECONDS:
+        made_of_operators = any(isinstance(m, Block) and m.fused for m in self.model.modules())
+        if setting == "auto" and (made_of_operators or self._seconds_left() < COMPILE_PAYS_AFTER_SECONDS):
             return False
-        plain = self._time_passes() if setting == "auto" else float("inf")
+        plain = self.world.max(self._time_passes()) if setting == "auto" else float("inf")
         self._say("compiling the model (once, about half a minute)")
         objective = self.objective
-        pays = False
+        seconds = float("inf")
         try:
             self.objective = objective.compiled(self.model)
-            pays = self._time_passes() < plain
+            seconds = self._time_passes()
         except Exception as error:
             if setting == "on":
                 raise TrainingError(f"torch.compile failed: {error}") from error
             self._say("torch.compile does not work here; going on without it")
+        pays = self.world.max(seconds) < plain
         if not pays:
             self.objective = objective.plain(self.model)
         return pays
@@ -273,21 +362,21 @@ class _Run:
         if self.config.minutes is not None:
             return self.config.minutes * 60 - self.state.seconds
         steps = (self.config.steps or 0) - self.state.step
-        return steps * self._time_passes(1)
+        return steps * self.world.max(self._time_passes(1))
 
     def _time_passes(self, repetitions: int = 3) -> float:
         """Seconds of the fastest forward and backward pass of a micro-batch, after one to warm up."""
-        batch = self.packer.rows(0, self.config.micro_batch).to(self.device)
+        batch = self.packer.rows(0, self._micro_batch).to(self.device)
         best = float("inf")
         for _ in range(repetitions + 1):
             begin = time.perf_counter()
             with self._autocast():
-                loss = self.objective.loss(self.model, batch)
+                loss = self.parallel.loss(self.objective, batch)
             loss.backward()
             loss.item()
             best = min(best, time.perf_counter() - begin)
         self.model.zero_grad(set_to_none=True)
-        return best * self.config.batch_size / self.config.micro_batch
+        return best * self.rows / self._micro_batch
 
     def _plan_end(self) -> None:
         """In a run limited by time: fix the last step when the stable phase's time is over.
@@ -307,51 +396,59 @@ class _Run:
         else:
             state.total_steps = min(state.total_steps, max(end, state.step))
 
+    def _agree(self, checkpoint_due: bool) -> tuple[bool, bool]:
+        """Whether to write a checkpoint and whether to stop, the same on all ranks, and so is the run's end.
+
+        Rank 0's clock counts, and a signal to any rank.
+        """
+        state = self.state
+        state.seconds, state.decay_start, state.total_steps, checkpoint_due = self.world.agree(
+            (state.seconds, state.decay_start, state.total_steps, checkpoint_due)
+        )
+        return checkpoint_due, self.world.any(self.stop_requested)
+
     def _evaluate(self) -> dict[str, HeldOut]:
         if self.evaluated and self.evaluated[0] == self.state.step:
             return self.evaluated[1]
-        held_out = evaluate_shards(
-            self.model,
-            self.objective,
-            self.held_out,
-            sequence_length=self.sequence_length,
-            batch_size=self.config.micro_batch,
-            max_tokens=self.config.evaluation_tokens,
-            autocast=self._autocast(),
-        )
-        if held_out:
-            self._log(
-                {
-                    "step": self.state.step,
-                    "held_out_loss": {name: h.nats_per_target for name, h in held_out.items()},
-                    "bits_per_byte": {n: h.bits_per_byte for n, h in held_out.items() if h.bits_per_byte is not None},
-                }
+        held_out = self._within_memory(
+            lambda: evaluate_shards(
+                self.model,
+                self.objective,
+                self.held_out,
+                sequence_length=self.sequence_length,
+                batch_size=self._micro_batch,
+                max_tokens=self.config.evaluation_tokens,
+                autocast=self._autocast(),
+                parallel=self.parallel,
             )
+        )
+        self.log.held_out(self.state.step, held_out)
+        at_the_end = self.state.step == self.state.total_steps
+        if self.sampler and self.world.agree(at_the_end or self.sampler.affordable(self.state.seconds)):
+            self.parallel.collect()
+            if self.world.main:
+                self.log.samples(self.state.step, self.sampler.complete())
         self.evaluated = (self.state.step, held_out)
         return held_out
 
     def _report(self, loss: float, grad_norm: float) -> None:
         state = self.state
         rate = self.config.batch_size * self.sequence_length / self.step_seconds[-1]
-        self._log(
-            {
-                "step": state.step,
-                "loss": loss,
-                "grad_norm": grad_norm,
-                "learning_rate": self.optimizers[0].param_groups[0]["lr"],
-                "tokens": state.tokens,
-                "tokens_per_second": rate,
-                "seconds": state.seconds,
-            }
-        )
-        if self.progress:
-            if state.total_steps is not None:
-                done, total = state.step, state.total_steps
-            else:
-                assert self.config.minutes is not None
-                done, total = int(state.seconds), int(self.config.minutes * 60)
-            mfu = rate * self._flops_per_token / self._peak
-            self.progress(done, total, f"step {state.step}  loss {loss:.3f}  {rate:,.0f} tokens/s  MFU {mfu:.0%}")
+        entry = {
+            "step": state.step,
+            "loss": loss,
+            "grad_norm": grad_norm,
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"],
+            "tokens": state.tokens,
+            "tokens_per_second": rate,
+            "mfu": rate * self._flops_per_token / self._peak,
+            "seconds": state.seconds,
+        }
+        if self.config.minutes is None:
+            self.log.train_step(entry, state.step, self.config.steps or 0)
+        else:
+            budget = self.config.minutes * 60
+            self.log.train_step(entry, round(min(state.seconds, budget)), round(budget))
 
     @property
     def _flops_per_token(self) -> int:
@@ -359,33 +456,25 @@ class _Run:
 
     @property
     def _peak(self) -> float:
-        return self.machine.peak(self.state.precision or "fp32")
+        return self.machine.peak(self.state.precision or "fp32") * self.world.size
 
     def _say(self, message: str) -> None:
-        self._log({"step": self.state.step, "message": message})
-        if self.progress:
-            self.progress(0, 0, message)
+        self.log.say(self.state.step, message)
 
-    def _log(self, entry: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def _trim_metrics(self) -> None:
-        """Drop what was logged after the checkpoint that the run goes on from."""
-        path = self.folder / "metrics.jsonl"
-        if path.is_file():
-            kept = [entry for entry in read_metrics(path) if entry["step"] <= self.state.step]
-            write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    def _restore(self, before: int | None = None) -> tuple[TrainState | None, list[str]]:
+        folder = self.folder / "checkpoints"
+        return restore_newest(folder, self.parallel, self.optimizers, run=self.run_id, before=before)
 
     def _checkpoint(self) -> None:
         save_checkpoint(
             self.folder / "checkpoints",
-            self.model,
+            self.parallel,
             self.optimizers,
             dataclasses.replace(self.state),
             run=self.run_id,
             keep=self.config.keep_checkpoints,
         )
+        self.log.report(self.state.seconds)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -404,6 +493,10 @@ class _Run:
             return
         try:
             yield
+        except RuntimeError:
+            if self.world.size > 1:  # torchrun terminates all when one has died; let this one say so first
+                previous = {}
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
