@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
@@ -42,14 +44,15 @@ class TerminalDisplay:
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.fields[stage]:<10}"),
-            BarColumn(bar_width=20),
-            # On a narrow terminal the message is cut, not the times.
-            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=20 if self._console.width > 120 else 8),
+            # On a narrow terminal the message is cut, not the times: it alone has a ratio, so it gets what is left.
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
             console=self._console,
             transient=True,
+            expand=True,
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", stage="", visible=False, total=None)
@@ -78,13 +81,17 @@ class TerminalDisplay:
         self._console.print(f"{mark} {name:<10} {note:>10}  {summary}", soft_wrap=True)
 
     def progress(self, done: int, total: int, message: str) -> None:
-        """Move the bar, or now and then print a line."""
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=done, total=total or None, description=message)
-        elif time.monotonic() - self._last_line > LOG_SECONDS:
+        """Move the bar, or now and then print a line; a message alone (`done` and `total` 0) is a line of its own."""
+        if not done and not total:
+            self._console.print(f"  {self._stage:<10} {message}", soft_wrap=True, markup=False)
+            return
+        self._bar.update(self._task, completed=done, total=total or None, description=escape(message))
+        if not self._console.is_terminal and time.monotonic() - self._last_line > LOG_SECONDS:
             self._last_line = time.monotonic()
             share = f"{done / total:4.0%} " if total else ""
-            self._console.print(f"  {self._stage:<10} {share}{message}", soft_wrap=True)
+            left = self._bar.tasks[0].time_remaining
+            rest = "" if left is None else f"  {timedelta(seconds=round(left))} left"
+            self._console.print(f"  {self._stage:<10} {share}{message}{rest}", soft_wrap=True, markup=False)
 
 
 def summary(name: str, facts: Facts) -> str:
@@ -122,6 +129,10 @@ _SUMMARIES: dict[str, Callable[[Facts], str]] = {
         f"context of {f['context_length']:,}"
     ),
     "tokens": lambda f: f"{sum(s['tokens'] for s in f['splits'].values()):,} tokens",
+    "plan": lambda f: (
+        f"{f['shape']}, {f['parameters'] / 1e6:.1f} M weights, about {f['steps']:,} steps, {f['tokens'] / 1e6:.1f} M "
+        f"tokens in {f['pretrain_minutes']:g} minutes; {f['bits_per_byte']:.2f} bits per byte expected"
+    ),
     "pretrain": _trained,
     "instruct": lambda f: f"{f['conversations']['train']:,} conversations",
     "finetune": _trained,

@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from wikigpt.artifacts import write_atomic
+from wikigpt.page import render_page
 
 SHOWN_SKIPPED = 200
 SHOWN_CHARS = 20_000  # of each side of a sample
@@ -53,14 +53,11 @@ def write_report(path: Path, manifest: Mapping[str, Any], samples: Sequence[Mapp
     `encrypted_for` and `seconds` may be missing; what tells of them is left out then. `samples`: articles as
     `{"title", "url", "before", "after"}`, wikitext and text. Raises `OSError` if the file cannot be written.
     """
-    from jinja2 import Environment
-
-    template = (resources.files("wikigpt.corpus") / "report.html.j2").read_text(encoding="utf-8")
-    pages = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pages.globals |= {"t": _both_languages, "share": _share}
-    pages.filters |= {"number": "{:,}".format, "marked": _marked, "address": _address, "cut": _cut, "setting": _setting}
     languages = manifest["languages"]
-    page = pages.from_string(template).render(
+    page = render_page(
+        "corpus/report.html.j2",
+        {"marked": _marked, "address": _address, "cut": _cut, "setting": _setting},
+        share=_share,
         m=manifest,
         chinese=languages.get("zh", 0) * 2 > sum(languages.values()),
         drops=_largest_first(manifest["drops"], REASONS),
@@ -71,13 +68,6 @@ def write_report(path: Path, manifest: Mapping[str, Any], samples: Sequence[Mapp
         samples=samples,
     )
     write_atomic(Path(path), page)
-
-
-def _both_languages(english: str, chinese: str) -> Markup:
-    """Two spans, one of which the page's language switch hides."""
-    return Markup('<span class="en" lang="en">{}</span><span class="zh" lang="zh-Hans">{}</span>').format(
-        english, chinese
-    )
 
 
 def _share(part: float, whole: float) -> str:

@@ -7,9 +7,10 @@ from wikigpt.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from wikigpt.train.evaluation import HeldOut, evaluate_shards
-    from wikigpt.train.loop import TrainingError, TrainResult, train
+    from wikigpt.train.loop import TrainResult, train
     from wikigpt.train.metrics import read_metrics
     from wikigpt.train.objectives import CausalLM, Chat, MaskedLM
+    from wikigpt.train.trouble import TrainingError
 
 __all__ = [
     "CausalLM",
@@ -31,7 +32,7 @@ __getattr__ = lazy(
         "HeldOut": "evaluation",
         "MaskedLM": "objectives",
         "TrainResult": "loop",
-        "TrainingError": "loop",
+        "TrainingError": "trouble",
         "evaluate_shards": "evaluation",
         "read_metrics": "metrics",
         "train": "loop",

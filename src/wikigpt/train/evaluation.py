@@ -4,11 +4,13 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
 from wikigpt.model import Transformer
 from wikigpt.tokens import Shard
+from wikigpt.train.distributed import Parallel, World
 from wikigpt.train.objectives import Objective
 
 
@@ -36,26 +38,35 @@ def evaluate_shards(
     batch_size: int,
     max_tokens: int,
     autocast: contextlib.AbstractContextManager[None] | None = None,
+    parallel: Parallel | None = None,
 ) -> dict[str, HeldOut]:
     """The model's loss on each shard, over its first `max_tokens` tokens in a fixed shuffled order.
 
     Gradients stay enabled although none is taken: a compiled model would be compiled again without.
+
+    Args:
+        parallel: ranks that share the batches out among them; all get the results.
     """
     device = model.lm_head.weight.device
     was_training = model.training
     model.eval()
-    results = {}
+    parallel = parallel or Parallel(model, World())
+    world, results = parallel.world, {}
     for name, shard in shards.items():
-        nats, n_targets = 0.0, 0
+        nats, n_targets = 0.0, 0.0
         packer = objective.packer(shard, sequence_length, seed=0)
-        for batch in packer.first_epoch(batch_size, max_tokens):
+        batches = packer.first_epoch(batch_size, max_tokens)
+        for group in zip_longest(*[batches] * world.size):
+            mine = group[world.rank]
             with autocast or contextlib.nullcontext():
-                nats += objective.loss(model, batch.to(device)).item()
-            n_targets += batch.n_targets
-        loss = nats / max(1, n_targets)
+                loss = parallel.loss(objective, (mine or group[0]).to(device)).item()  # a pass on all ranks: FSDP
+            if mine is not None:
+                nats, n_targets = nats + loss, n_targets + mine.n_targets
+        nats, n_targets = world.sum(nats, n_targets)
+        mean = nats / max(1, n_targets)
         all_targets = len(shard.tokens) if shard.mask is None else int(shard.mask.sum())
-        bits = loss * all_targets / max(1, shard.n_bytes) / math.log(2) if objective.is_likelihood else None
-        results[name] = HeldOut(loss, bits)
+        bits = mean * all_targets / max(1, shard.n_bytes) / math.log(2) if objective.is_likelihood else None
+        results[name] = HeldOut(mean, bits)
     model.train(was_training)
     return results
 

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from wikigpt.model import Transformer
+from wikigpt.model import Transformer, cpu
 from wikigpt.tokens import Shard
 from wikigpt.train.batches import IGNORE, Batch, Packer
 from wikigpt.train.masking import MASKED_SHARE, Masking, MaskingPacker, most_masked
+
+CHUNK_LOGITS = 2**24  # numbers: 64 MB in fp32
+LARGE_LOGITS = 2**27  # from here on `summed_cross_entropy` would need some GB
 
 
 def summed_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,6 +26,59 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Te
     """
     logits = F.linear(hidden, head, bias).float()
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+def fused_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`summed_cross_entropy` by `cpu.cross_entropy`, which never holds the logits."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    return cpu.cross_entropy(hidden, head, targets, bias, dtype=dtype)
+
+
+def chunked_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`summed_cross_entropy` without the logits of all rows at once: rows come in chunks, as in Hsu et al. 2024.
+
+    The gradients are computed along with the loss and kept, as large as `hidden` and `head`; the logits, as a rule
+    the largest tensor of a step, are never larger than `CHUNK_LOGITS`.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden.flatten(0, 1), head, targets.flatten(), bias)
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
+        rows = max(1, CHUNK_LOGITS // head.shape[0])
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        weight = head.detach().to(hidden.dtype)
+        grads = [torch.empty_like(hidden), torch.zeros_like(head), None if bias is None else torch.zeros_like(bias)]
+        d_hidden, d_head, d_bias = grads
+        assert d_hidden is not None and d_head is not None
+        for start in range(0, hidden.shape[0], rows):
+            part, wanted = hidden[start : start + rows].detach(), targets[start : start + rows]
+            logits = F.linear(part, weight).float()
+            if bias is not None:
+                logits += bias
+            counts = wanted != IGNORE
+            answers = wanted.where(counts, 0)[:, None]
+            log_sums = logits.logsumexp(-1, keepdim=True)
+            loss += ((log_sums - logits.gather(1, answers))[:, 0] * counts).sum()
+            probabilities = logits.sub_(log_sums).exp_()
+            probabilities.scatter_add_(1, answers, probabilities.new_full(answers.shape, -1.0))
+            probabilities *= counts[:, None]
+            if d_bias is not None:
+                d_bias += probabilities.sum(0)
+            errors = probabilities.to(hidden.dtype)
+            torch.mm(errors, weight, out=d_hidden[start : start + rows])
+            d_head += errors.T @ part
+        ctx.save_for_backward(*grads)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_head, d_bias = (None if g is None else g * grad for g in ctx.saved_tensors)
+        return d_hidden, d_head, None, d_bias
 
 
 @dataclass(frozen=True)
@@ -42,6 +98,19 @@ class Objective:
         """Summed loss in nats over the batch's targets, a differentiable scalar."""
         raise NotImplementedError
 
+    def with_cross_entropy(self, kind: str, *, fused: bool, n_logits: int) -> Self:
+        """This objective with a cross-entropy of `TrainConfig.cross_entropy`.
+
+        Args:
+            fused: whether the operators of `model.cpu` may be used.
+            n_logits: how many numbers the logits of one forward pass are.
+        """
+        function = {"plain": summed_cross_entropy, "chunked": chunked_cross_entropy}.get(kind)
+        if function is None:
+            large = n_logits * self.predicted > LARGE_LOGITS
+            function = fused_cross_entropy if fused else chunked_cross_entropy if large else summed_cross_entropy
+        return replace(self, cross_entropy=function)
+
     def compiled(self, model: Transformer) -> Self:
         """Compile the model's blocks in place; returns this objective with a compiled loss.
 
@@ -50,13 +119,16 @@ class Objective:
         """
         for layer in model.model.layers:
             layer.compile(dynamic=False)
+        if self.cross_entropy is not summed_cross_entropy:
+            return self  # the others are made of operators that compiling does not make faster
         return replace(self, cross_entropy=torch.compile(summed_cross_entropy, dynamic=False))
 
     def plain(self, model: Transformer) -> Self:
         """Undo `compiled`."""
         for layer in model.model.layers:
             layer._compiled_call_impl = None
-        return replace(self, cross_entropy=summed_cross_entropy)
+        own = self.cross_entropy in (chunked_cross_entropy, fused_cross_entropy)
+        return self if own else replace(self, cross_entropy=summed_cross_entropy)
 
 
 @dataclass(frozen=True)

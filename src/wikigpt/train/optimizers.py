@@ -1,11 +1,36 @@
 """Muon for the matrices of the blocks, AdamW for the rest, and the learning-rate schedule."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
-from wikigpt.model import Transformer
+from wikigpt.model import Transformer, cpu
 from wikigpt.train.config import TrainConfig
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon, whose step `fused` leaves to `cpu.muon_step`: a fifth of the time on a CPU."""
+
+    fused = False
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step, as of any optimizer."""
+        if not self.fused:
+            return super().step(closure)
+        for group in self.param_groups:
+            entries = []
+            for p in group["params"]:
+                if p.grad is not None:
+                    momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                    factor = math.sqrt(max(1, p.shape[0] / p.shape[1]))  # torch's adjust_lr_fn "original"
+                    entries.append((p, p.grad, momentum, factor))
+            cpu.muon_step(entries, group)
+        return None
 
 
 def make_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
@@ -29,14 +54,26 @@ def make_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
     return optimizers
 
 
-def learning_rate_factor(step: int, warmup_steps: int, decay_start: int | None, total_steps: int | None) -> float:
-    """Warm-up, stable, decay (Hu et al. 2024): the factor on every learning rate at `step`, from 0.
+def fuse_muon(optimizers: list[Optimizer], fused: bool) -> None:
+    """Let Muon use `cpu.muon_step`, or no longer."""
+    for optimizer in optimizers:
+        if isinstance(optimizer, Muon):
+            optimizer.fused = fused
 
-    Until the run knows where it ends (`decay_start` None) the rate stays; so a run limited by time needs
-    no guess of its number of steps.
+
+def learning_rate_factor(
+    step: int, warmup_steps: int, decay_start: int | None, total_steps: int | None, schedule: str = "wsd"
+) -> float:
+    """The factor on every learning rate at `step`, counted from 0.
+
+    "wsd": warm-up, stable, decay to 0 in a straight line (Hu et al. 2024). Until the run knows where it ends
+    (`decay_start` None) the rate stays; so a run limited by time needs no guess of its number of steps.
+    "cosine": warm-up, then half a cosine down to 0 (Loshchilov & Hutter 2017).
     """
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
-    if decay_start is None or total_steps is None or step < decay_start:
+    if schedule == "cosine" and total_steps is not None and step >= warmup_steps:
+        return (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps))) / 2
+    if schedule == "cosine" or decay_start is None or total_steps is None or step < decay_start:
         return warmup
     return min(warmup, (total_steps - step) / (total_steps - decay_start + 1))
 
