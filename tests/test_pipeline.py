@@ -27,13 +27,15 @@ def test_run_folder_holds_what_the_design_says(run):
         "knowledge/index.sqlite",
         "metrics.jsonl",
         "environment.json",
-        "plots/pretrain.svg",
+        "pretrain/report.html",
+        "pretrain/plots/loss.svg",
+        "finetune/plots/gradient.svg",
     ):
         assert (run / name).stat().st_size > 0, name
     recipe = tomllib.loads((run / "recipe.toml").read_text())
     assert recipe["pretrain"]["steps"] == 60 and recipe["model"]["rope_theta"] == 10000.0  # fully resolved
     page = (run / "report.html").read_text()
-    assert page.count("<svg") == 2 and "src=" not in page.replace("srcset", "")
+    assert page.count('class="chart"') == 8 and "src=" not in page.replace("srcset", "")
     stages = {json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"pretrain", "finetune"}
 

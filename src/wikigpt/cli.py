@@ -3,11 +3,12 @@
 Heavy imports stand inside the commands, so that `wikigpt --help` is instant.
 """
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,11 @@ Base = Annotated[
 ]
 
 
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too: OUTPUT.work/tensorboard.")
+]
+
+
 def main() -> None:
     """Entry point: mistakes of the user's end with one sentence and status 2, failures with status 1."""
     # Threads that wait sleep instead of spinning: beside another busy program training is 5 times as fast
@@ -69,8 +75,20 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"wikigpt: {message}", file=sys.stderr)
+    if not _one_of_many() or _first_to_speak():
+        print(f"wikigpt: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _one_of_many() -> bool:
+    """Whether a launcher such as torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _first_to_speak() -> bool:
+    from wikigpt.train.distributed import first_to_speak
+
+    return first_to_speak()
 
 
 def _version(asked: bool) -> None:
@@ -101,6 +119,10 @@ def build(
     lang: Annotated[str | None, typer.Option(help="Language of a dump that does not say it.")] = None,
     run: Annotated[Path, typer.Option(help="Run folder; an interrupted build in it goes on.")] = Path("runs/demo"),
     base: Base = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time for the whole; model and training are chosen to fit.", show_default=False),
+    ] = None,
     set_: Set = None,
     force: Annotated[list[str] | None, typer.Option(help="Repeat this stage although nothing changed.")] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
@@ -115,14 +137,24 @@ def build(
 
         wikigpt build --dump zhwiki-latest-pages-articles.xml.bz2 --run runs/zhwiki
 
+        wikigpt build --dump my.xml --minutes 45 --run runs/mine  # the model that makes the most of 45 minutes
+
         wikigpt build small --dump my.xml --set pretrain.minutes=60 --run runs/mine
 
         wikigpt build small --dump my.xml --base SmolLM2-135M-Instruct.gguf --run runs/mine
     """
-    from wikigpt.pipeline import build as run_build
-    from wikigpt.recipe import load_recipe
+    from functools import partial
 
-    chosen = load_recipe(recipe or ("small" if dump else "demo"), _with_base(set_, base))
+    from wikigpt.pipeline import build as run_build
+    from wikigpt.pipeline import build_within
+    from wikigpt.recipe import keys_set, load_recipe
+
+    name = recipe or ("small" if dump else "demo")
+    chosen = load_recipe(name, _with_base(set_, base))
+    if minutes is not None:
+        run_build = partial(build_within, minutes, kept=keys_set(name, set_))
+    if _one_of_many():
+        raise UserError("a build is one process; start only `wikigpt pretrain` and `wikigpt finetune` by torchrun.")
     if dump:
         chosen.corpus.inputs = [str(path) for path in dump]
     if lang:
@@ -137,6 +169,67 @@ def build(
         _print_evaluation(evaluation)
         _print_answers(run)
         print(f"\nReport: {run / 'report.html'}\nChat:   wikigpt chat {run}")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(help="Recipe whose vocabulary, context and family are used.")] = "small",
+    minutes: Annotated[float, typer.Option(help="Time for a whole build.")] = 10,
+    memory: Annotated[
+        str | None, typer.Option(help="Most that training may take, as 4GB. [default: four fifths of what is free]")
+    ] = None,
+    lang: Annotated[
+        str | None, typer.Option(help="Language of the wiki. [default: mean of English and Chinese]")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Folder that `wikigpt corpus` wrote, for its size.", show_default=False)
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """What this machine can train in so many minutes: measures it for some seconds, builds nothing.
+
+    Examples:
+
+        wikigpt plan --minutes 30 --lang zh
+
+        wikigpt plan --minutes 60 --memory 4GB --corpus corpus --json
+    """
+    from wikigpt.pipeline import check_dial, finetune_share, shape_is_set
+    from wikigpt.recipe import keys_set, load_recipe
+    from wikigpt.train import plan as dial
+
+    chosen, kept = load_recipe(recipe, set_), keys_set(recipe, set_)
+    check_dial(chosen, kept)
+    model = chosen.model.model_copy(update={"vocab_size": chosen.tokenizer.vocab_size})
+    most = dial.free_memory() if memory is None else dial.parse_memory(memory)
+    lang = lang or chosen.corpus.lang
+    dial.check_minutes(minutes)
+    unique = None if corpus is None else dial.corpus_tokens(corpus, lang)
+    speed = dial.measure_speed(model, chosen.pretrain, memory=most)
+
+    def planned(time: float) -> dial.Plan:
+        return dial.plan(
+            time,
+            speed,
+            model=model,
+            pretrain=chosen.pretrain,
+            memory=most,
+            finetune_share=finetune_share(chosen),
+            lang=lang,
+            unique_tokens=unique,
+            fixed_shape=shape_is_set(kept),
+        )
+
+    this = planned(minutes)
+    plans = [this, planned(2 * minutes)]
+    with contextlib.suppress(UserError):  # half the time may be too little
+        plans.insert(0, planned(minutes / 2))
+    if as_json:
+        neighbours = [other.as_json() for other in plans if other is not this]
+        print(json.dumps({**this.as_json(), "neighbours": neighbours}, ensure_ascii=False, indent=2))
+    else:
+        _print_plans(plans, this)
 
 
 @app.command()
@@ -273,6 +366,7 @@ def pretrain(
         str | None,
         typer.Option(help="Shape of the model by name, as gpt2-mini or bert-mini. [default: the recipe's]"),
     ] = None,
+    tensorboard: TensorBoard = False,
     recipe: RecipeOption = "small",
     set_: Set = None,
     quiet: Quiet = False,
@@ -286,23 +380,37 @@ def pretrain(
         wikigpt pretrain corpus --tokenizer tokenizer -o base --shape gpt2-mini
 
         wikigpt pretrain corpus --base SmolLM2-135M-Instruct.gguf -o base
+
+        torchrun --nproc-per-node 8 -m wikigpt pretrain corpus --tokenizer tokenizer -o base   # docs/scaling.md
     """
     from wikigpt import stages
+    from wikigpt.artifacts import fingerprint, sha256_file, write_atomic
     from wikigpt.recipe import load_recipe
+    from wikigpt.train.distributed import main_first
 
     if (tokenizer is None) == (base is None):
         raise UserError("give either --tokenizer, to train from scratch, or --base, which has its own tokenizer.")
     if shape is not None and base is not None:
         raise UserError("a base has a shape already; leave --shape out.")
     overrides = [] if shape is None else [f"model.shape={shape}"]
+    overrides += ["pretrain.tensorboard=true"] if tensorboard else []
     chosen = load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base))
     work = output.with_name(output.name + ".work")
 
     def run(progress: Callable[[int, int, str], None]) -> dict[str, Any]:
-        if base is not None:
-            stages.pretrained_tokenizer(base, work / "tokenizer")
         with_tokenizer = tokenizer or work / "tokenizer"
-        stages.tokens(corpus, with_tokenizer, work / "tokens", progress=progress)
+
+        def prepare() -> None:
+            if base is not None:
+                stages.pretrained_tokenizer(base, with_tokenizer)
+            sources = [path for path in (corpus / "corpus.json", with_tokenizer / "tokenizer.json") if path.is_file()]
+            made_of, marker = fingerprint(*map(sha256_file, sources)), work / "tokens.made_of"
+            made = (work / "tokens" / "tokens.json").is_file() and marker.is_file() and marker.read_text() == made_of
+            if not made:  # a large wiki takes an hour to encode
+                stages.tokens(corpus, with_tokenizer, work / "tokens", progress=progress)
+                write_atomic(marker, made_of)
+
+        main_first(prepare)
         return stages.pretrain(
             work / "tokens",
             with_tokenizer,
@@ -315,7 +423,7 @@ def pretrain(
             progress=progress,
         )
 
-    _one_stage("pretrain", quiet, run)
+    _one_stage("pretrain", quiet, run, page=work / "report.html")
 
 
 @app.command()
@@ -350,6 +458,7 @@ def finetune(
     base: Annotated[Path, typer.Argument(help="Model folder or .gguf file to start from.", show_default=False)],
     conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
     output: Output,
+    tensorboard: TensorBoard = False,
     recipe: RecipeOption = "small",
     set_: Set = None,
     quiet: Quiet = False,
@@ -363,19 +472,22 @@ def finetune(
     from wikigpt.recipe import load_recipe
 
     from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
-    chosen = load_recipe(recipe, _with_base(set_, base if from_others else None))
+    overrides = ["finetune.tensorboard=true"] if tensorboard else []
+    chosen = load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if from_others else None))
+    work = output.with_name(output.name + ".work")
     _one_stage(
         "finetune",
         quiet,
         lambda progress: stages.finetune(
             base,
             conversations,
-            output.with_name(output.name + ".work"),
+            work,
             output,
             settings=chosen.finetune,
             seed=chosen.seed,
             progress=progress,
         ),
+        page=work / "report.html",
     )
 
 
@@ -523,6 +635,37 @@ def open_session(run: Path, *, grounded: bool | None, system: str | None) -> Any
     )
 
 
+@app.command()
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="Run folder of a build, or OUTPUT of `pretrain` or `finetune`.", show_default=False)
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Make the pages and plots of a run again from its logs, also while it trains or after it was killed.
+
+    Examples:
+
+        wikigpt report base           # base.work/report.html and base.work/plots
+
+        wikigpt report runs/demo      # and its pretrain/report.html and finetune/report.html
+    """
+    from wikigpt.artifacts import read_json
+    from wikigpt.evaluate.report import write_report
+    from wikigpt.pipeline import RECIPE, read_stages
+    from wikigpt.recipe import load_recipe
+    from wikigpt.train.report import write_training_report
+
+    training = [folder / "pretrain", folder / "finetune", Path(f"{folder}.work")]
+    training = [path for path in training if (path / "metrics.jsonl").is_file()] or [folder]
+    pages = [write_training_report(path) for path in training]
+    if (folder / RECIPE).is_file() and (folder / "evaluation.json").is_file():
+        evaluation = read_json(folder / "evaluation.json")
+        pages.append(write_report(folder, load_recipe(str(folder / RECIPE)), read_stages(folder), evaluation))
+    if not quiet:
+        print(*pages, sep="\n")
+
+
 @app.command("fill-mask")
 def fill_mask_(
     model: Annotated[Path, typer.Argument(help="Folder of a masked language model.", show_default=False)],
@@ -553,7 +696,7 @@ def _display(quiet: bool) -> Iterator[Any]:
     from wikigpt.display import QuietDisplay, TerminalDisplay
 
     try:
-        if quiet:
+        if quiet or int(os.environ.get("RANK", "0")) > 0:
             yield QuietDisplay()
         else:
             with TerminalDisplay() as display:
@@ -562,17 +705,30 @@ def _display(quiet: bool) -> Iterator[Any]:
         _fail("interrupted; run the same command again to go on where it stopped.", 130)
 
 
-def _one_stage(name: str, quiet: bool, run: Callable[[Callable[[int, int, str], None]], Any]) -> Any:
+def _one_stage(
+    name: str, quiet: bool, run: Callable[[Callable[[int, int, str], None]], Any], *, page: Path | None = None
+) -> Any:
     import time
 
     from wikigpt.display import summary
 
-    with _display(quiet) as display:
+    with _display(quiet) as display, _joined():
         display.stage(name, "started")
         begin = time.perf_counter()
         facts = run(display.progress)
         display.stage(name, "done", time.perf_counter() - begin, summary(name, facts))
+        if page is not None:
+            display.progress(0, 0, f"report: {page}")
     return facts
+
+
+def _joined() -> AbstractContextManager[Any]:
+    """The process group of a run in several processes; torch is not imported for it in one."""
+    if not _one_of_many():
+        return nullcontext()
+    from wikigpt.train.distributed import joined
+
+    return joined()
 
 
 def _with_base(overrides: list[str] | None, base: Path | None) -> list[str]:
@@ -583,6 +739,44 @@ def _with_base(overrides: list[str] | None, base: Path | None) -> list[str]:
 def _result(facts: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts, ensure_ascii=False, indent=2))
+
+
+def _print_plans(plans: list[Any], chosen: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from wikigpt.train.plan import MANY_EPOCHS, fitted_law
+
+    law = fitted_law()
+    headings = ("minutes", "model", "weights", "steps", "tokens", "tokens/s", "bits per byte", "memory")
+    table = Table(*headings, box=None, pad_edge=False)
+    for plan in plans:
+        table.add_row(
+            f"{plan.minutes:g}",
+            plan.shape,
+            f"{plan.model.n_parameters / 1e6:.1f} M",
+            f"{plan.steps:,} of {plan.batch_size} x {plan.sequence_length}",
+            f"{plan.tokens / 1e6:.1f} M",
+            f"{plan.tokens_per_second:,}",
+            f"{plan.bits_per_byte:.2f}",
+            f"{plan.memory_bytes / 1e9:.1f} GB",
+            style="bold" if plan is chosen else None,
+        )
+    console = Console(width=max(100, Console().width), highlight=False)
+    console.print(table)
+    others = " and ".join(f"{bits:.3f} with {shape}" for shape, bits in chosen.runners_up)
+    console.print(
+        f"\n{chosen.pretrain_seconds / 60:.1f} minutes to pretrain, {chosen.finetune_seconds / 60:.1f} to learn to "
+        f"chat, the rest for corpus, index and evaluation."
+        + (f"\nThe same time would give {others} instead of {chosen.bits_per_byte:.3f}." if others else "")
+        + f"\nBits per byte are of held-out Wikipedia articles: to within {law.error:.2f} up to "
+        f"{law.most_tokens / 1e6:.0f} M tokens, a guess beyond. Speed: to within a quarter."
+    )
+    if chosen.epochs and chosen.epochs > MANY_EPOCHS:
+        console.print(
+            f"The text is read {chosen.epochs:.0f} times over; beyond {MANY_EPOCHS} times it helps less and less, so "
+            "more text would be better."
+        )
 
 
 def _print_evaluation(evaluation: dict[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """A build: all stages in a row into one run folder, each skipped when nothing it depends on has changed."""
 
+import json
 import os
 import platform
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,9 @@ from wikigpt.errors import UserError
 from wikigpt.instruct import build_conversations
 from wikigpt.knowledge import build_index
 from wikigpt.model import FAMILIES
-from wikigpt.recipe import SAMPLE, Recipe, dump_recipe
+from wikigpt.recipe import SAMPLE, Recipe, dump_recipe, with_settings
 
-RECIPE, STAGES = "recipe.toml", "stages.json"
+RECIPE, STAGES, PLAN = "recipe.toml", "stages.json", "plan.json"
 Facts = dict[str, Any]
 Progress = stages.Progress
 
@@ -164,7 +165,13 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
 
 
 def build(
-    recipe: Recipe, run: Path, *, force: tuple[str, ...] = (), until: str | None = None, display: Display
+    recipe: Recipe,
+    run: Path,
+    *,
+    force: tuple[str, ...] = (),
+    until: str | None = None,
+    told: tuple[str, ...] = (),
+    display: Display,
 ) -> dict[str, Any]:
     """Run every stage whose inputs, settings or code changed since it last ran in this run folder.
 
@@ -174,6 +181,7 @@ def build(
     Args:
         force: names of stages to repeat although nothing changed.
         until: name of the last stage to run.
+        told: names of stages that are not shown when they are unchanged.
 
     Returns:
         What `evaluation.json` holds (see the documentation), or {} where `until` ends before it.
@@ -182,10 +190,7 @@ def build(
         UserError: the folder belongs to something else, or an input cannot be used.
     """
     all_stages = build_stages(recipe, run)
-    names = [stage.name for stage in all_stages]
-    for name in (*force, *([until] if until else [])):
-        if name not in names:
-            raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}.")
+    names = _check_names(all_stages, force, until)
     if not FAMILIES[recipe.model.family].causal and (until is None or names.index(until) > names.index("pretrain")):
         raise UserError(
             f"a {recipe.model.family} model fills masks and cannot learn to chat; build it with --until pretrain, then "
@@ -208,7 +213,8 @@ def build(
             entry = done.get(stage.name)
             unchanged = entry and entry["fingerprint"] == prints[stage.name] and (run / stage.output).exists()
             if entry and unchanged and stage.name not in force:
-                display.stage(stage.name, "unchanged", entry["seconds"], summary(stage.name, entry["facts"]))
+                if stage.name not in told:
+                    display.stage(stage.name, "unchanged", entry["seconds"], summary(stage.name, entry["facts"]))
             else:
                 if stage.name in force and stage.work:
                     shutil.rmtree(run / stage.work, ignore_errors=True)
@@ -217,6 +223,119 @@ def build(
             if stage.name == until:
                 return {}
         return _finish(recipe, run, done)
+
+
+def _check_names(stages: list[Stage], force: tuple[str, ...], until: str | None) -> list[str]:
+    """The stages' names; refuses to repeat or to end at what is none of them."""
+    names = [stage.name for stage in stages]
+    for name in (*force, *([until] if until else [])):
+        if name not in names:
+            raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}.")
+    return names
+
+
+def build_within(
+    minutes: float,
+    recipe: Recipe,
+    run: Path,
+    *,
+    kept: Collection[str] = (),
+    force: tuple[str, ...] = (),
+    until: str | None = None,
+    display: Display,
+) -> dict[str, Any]:
+    """`build` with a model, batches and training times that make the most of so many minutes.
+
+    What the data decide is built first; the plan divides the time that is left. It is written to `plan.json` and
+    stands from then on: the same call again goes on with it, whatever the machine is busy with by then.
+
+    Args:
+        minutes: for the whole build.
+        kept: `section.key` of settings that the plan must leave alone.
+
+    Raises:
+        UserError: as `build`; too few minutes; or the folder was planned for another time.
+    """
+    from wikigpt.train.plan import check_minutes
+
+    check_minutes(minutes)
+    check_dial(recipe, kept)
+    _check_names(build_stages(recipe, run), force, until)
+    path, first = run / PLAN, ("corpus", "tokenizer", "tokens")
+    told: tuple[str, ...] = ()
+    if not path.exists():
+        forced = tuple(name for name in force if name in first)
+        build(recipe, run, force=forced, until=until if until in first else "tokens", display=display)
+        if until in first:
+            return {}
+        force, told = tuple(name for name in force if name not in first), first
+        _write_plan(minutes, recipe, run, fixed_shape=shape_is_set(kept), display=display)
+    planned = read_json(path)
+    if planned["minutes"] != minutes:
+        raise UserError(
+            f"{run} was planned for {planned['minutes']:g} minutes, not {minutes:g}; give another --run, or delete "
+            f"{path} to plan anew."
+        )
+    recipe = with_settings(recipe, planned["settings"], kept=kept)
+    return build(recipe, run, force=force, until=until, told=told, display=display)
+
+
+def check_dial(recipe: Recipe, kept: Collection[str]) -> None:
+    """Refuse a time for the whole beside a time for a part, and models that the dial does not know."""
+    for key in ("pretrain.minutes", "pretrain.steps", "finetune.minutes", "finetune.steps"):
+        section, name = key.split(".")
+        if key in kept and getattr(getattr(recipe, section), name) is not None:
+            raise UserError(f"the recipe sets {key}, which --minutes is to choose; leave one of the two out.")
+    if recipe.base:
+        raise UserError("--minutes plans models that start from noise; with a base, set pretrain.minutes instead.")
+    if not FAMILIES[recipe.model.family].causal:
+        raise UserError(
+            f"--minutes plans models that predict the next token; for {recipe.model.family} set pretrain.minutes."
+        )
+
+
+def shape_is_set(kept: Collection[str]) -> bool:
+    """Whether the user decided on a shape of the model."""
+    shape = ("shape", "n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff")
+    return any(f"model.{name}" in kept for name in shape)
+
+
+def finetune_share(recipe: Recipe) -> float:
+    """Part of the training time that the recipe gives to fine-tuning."""
+    pretrain, finetune = recipe.pretrain, recipe.finetune
+    if pretrain.minutes and finetune.minutes:
+        return finetune.minutes / (pretrain.minutes + finetune.minutes)
+    return 2 / 7  # of the shipped `small`
+
+
+def _write_plan(minutes: float, recipe: Recipe, run: Path, *, fixed_shape: bool, display: Display) -> None:
+    from wikigpt.train.plan import free_memory, measure_speed, plan
+
+    tokens, done = read_json(run / "tokens" / "tokens.json"), read_stages(run)
+    languages = [name for name in tokens["splits"] if name != "train"]
+    model = recipe.model.model_copy(update={"vocab_size": tokens["vocab_size"]})
+    memory = free_memory()
+    display.stage("plan", "started")
+    display.progress(0, 0, "measuring how fast this machine trains")
+    begin = time.perf_counter()
+    planned = plan(
+        minutes,
+        measure_speed(model, recipe.pretrain, memory=memory),
+        model=model,
+        pretrain=recipe.pretrain,
+        memory=memory,
+        finetune_share=finetune_share(recipe),
+        lang=languages[0] if len(languages) == 1 else None,
+        unique_tokens=tokens["splits"]["train"]["tokens"],
+        spent_seconds=sum(done[name]["seconds"] for name in ("corpus", "tokenizer", "tokens")),
+        fixed_shape=fixed_shape,
+    )
+    facts = planned.as_json()
+    settings = planned.settings(recipe.finetune.batch_size)
+    if fixed_shape:
+        del settings["model"]
+    write_json(run / PLAN, {"minutes": minutes, "settings": settings, "expected": facts})
+    display.stage("plan", "done", time.perf_counter() - begin, summary("plan", facts))
 
 
 @contextmanager
@@ -266,11 +385,12 @@ def _terminated_like_ctrl_c() -> Iterator[None]:
 def _finish(recipe: Recipe, run: Path, done: dict[str, Any]) -> dict[str, Any]:
     """Write what concerns the whole run: metrics, evaluation, the recipe that repeats it, the report."""
     from wikigpt.evaluate.report import write_report
+    from wikigpt.train import read_metrics
 
     metrics = []
     for name in ("pretrain", "finetune"):
-        lines = (run / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        metrics += [f'{{"stage": "{name}", {line[1:]}\n' for line in lines]
+        entries = read_metrics(run / name / "metrics.jsonl")
+        metrics += [json.dumps({"stage": name, **entry}, ensure_ascii=False) + "\n" for entry in entries]
     write_atomic(run / "metrics.jsonl", "".join(metrics))
     evaluation = read_json(run / "evaluation" / "evaluation.json")
     evaluation["seconds"] = {name: entry["seconds"] for name, entry in done.items()}

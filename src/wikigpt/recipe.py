@@ -2,6 +2,7 @@
 
 import math
 import tomllib
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -142,6 +143,22 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise UserError(_explain(error, name_or_path)) from None
+
+
+def keys_set(name_or_path: str, overrides: list[str] | None = None) -> set[str]:
+    """`section.key` of what the user decided: in a recipe file of theirs or by overrides, not in a shipped recipe."""
+    values = {} if name_or_path in shipped_recipes() else _read(name_or_path)
+    for override in overrides or []:
+        _apply(values, override)
+    return {f"{section}.{key}" for section, keys in values.items() if isinstance(keys, dict) for key in keys}
+
+
+def with_settings(recipe: Recipe, settings: dict[str, dict[str, Any]], *, kept: Collection[str]) -> Recipe:
+    """The recipe with other settings, by section, except those whose `section.key` is in `kept`."""
+    values = recipe.model_dump()
+    for section, keys in settings.items():
+        values[section] |= {key: value for key, value in keys.items() if f"{section}.{key}" not in kept}
+    return Recipe.model_validate(values)
 
 
 def dump_recipe(recipe: Recipe) -> str:
