@@ -2,10 +2,14 @@
 
 import argparse
 import json
+import multiprocessing
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def result(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, unit: str) -> dict[str, Any]:
@@ -45,3 +49,9 @@ def arguments(description: str | None, **extra: Any) -> argparse.Namespace:
         else:
             parser.add_argument(f"--{name}", type=type(default), default=default)
     return parser.parse_args()
+
+
+def in_fresh_process(function: Callable[..., T], *inputs: Any) -> T:
+    """What `function(*inputs)` returns in a new interpreter, which shares no memory and no settings with this one."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *inputs).result()

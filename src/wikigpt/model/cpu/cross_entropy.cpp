@@ -1,5 +1,5 @@
 // Cross-entropy of a language model's head on CPUs without the logits of all rows, after Cut Cross-Entropy (Wijmans
-// et al. 2024): the forward pass keeps one number a row, the backward pass computes logits again.
+// et al. 2024): the forward pass keeps two numbers a row, the backward pass computes logits again.
 //
 // Each thread takes blocks of the vocabulary, and all rows for each: the gradient of a block of the head stays in
 // the cache until it is complete, and the head is converted once. Logits are held transposed, a line for a word and
@@ -14,10 +14,10 @@
 namespace {
 
 constexpr int64_t kIgnored = -100;  // a target that carries no loss
-constexpr int64_t kTile = 512;  // rows in the products of the backward pass
-constexpr int64_t kPanel = 64;  // rows and
+constexpr int64_t kTile = 512;   // rows in the products of the backward pass
+constexpr int64_t kPanel = 64;   // rows and
 constexpr int64_t kSlice = 128;  // words of the logits that exist in fp32 at a time: 32 KB stay in the first cache
-constexpr float kLog2E = 1.44269504f, kLn2 = 0.69314718f;
+constexpr float kLog2E = 1.44269504f;
 
 int64_t divide_up(int64_t n, int64_t by) { return (n + by - 1) / by; }
 int64_t round_up(int64_t n, int64_t to) { return divide_up(n, to) * to; }
@@ -26,6 +26,12 @@ struct Inputs {
   int64_t n_rows, width, vocab;
   const float *hidden, *head, *bias;  // bias may be null
   const int64_t* targets;
+};
+
+// What is kept of each row: its largest logit, and the logarithm of the sum of exp(logit - largest). Apart they are
+// exact where the target has almost all probability, their sum is not.
+struct Kept {
+  float *top, *log_sum;
 };
 
 // How the work is cut for a number of threads.
@@ -111,7 +117,7 @@ template <typename T>
 struct Block {
   int64_t start, words, ld;
   T *rows, *columns;  // W [words, depth] and, in the backward pass, W^T [width, ld]
-  float* bias;        // times log2(e), zeros where there is none
+  float* bias;        // zeros where there is none
 
   static size_t bytes(const Cut& cut, const Inputs& in) {
     return cut.words * (3 * sizeof(T) * (in.width + 1) + sizeof(float)) + 512;
@@ -130,7 +136,7 @@ struct Block {
     words = std::min(ld, in.vocab - start);
     for (int64_t w = 0; w < words; w++) {
       convert_row(in.head + (start + w) * in.width, in.width, rows + w * depth, depth);
-      bias[w] = in.bias ? in.bias[start + w] * kLog2E : 0.0f;
+      bias[w] = in.bias ? in.bias[start + w] : 0.0f;
     }
     if (!columns) return;
     Word* pairs = scratch.take<Word>(divide_up(words, kPair<T>) * depth);
@@ -147,21 +153,21 @@ void each_target(const Tile<T>& tile, int64_t panel, int64_t first, int64_t word
     visit(*at - first, at - begin);
 }
 
-// Maximum m and sum l of 2^(logit - m) of each column, in base 2, move on by a slice of logits [words, kPanel].
+// Maximum m and sum l of exp(logit - m) of each column move on by a slice of logits [words, kPanel].
 void add_slice(const float* logits, const float* bias, int64_t words, float* m, float* l) {
   constexpr int kStrip = 4;  // vectors at a time, so that all stay in registers
   for (int64_t column = 0; column < kPanel; column += kStrip * kLanes) {
     auto at = [&](int64_t word, int j) {
-      return load<Floats>(logits + word * kPanel + column + j * kLanes) * kLog2E + bias[word];
+      return load<Floats>(logits + word * kPanel + column + j * kLanes) + bias[word];
     };
     Floats top[kStrip], sum[kStrip];
     for (int j = 0; j < kStrip; j++) top[j] = load<Floats>(m + column + j * kLanes);
     for (int64_t word = 0; word < words; word++)
       for (int j = 0; j < kStrip; j++) top[j] = larger(top[j], at(word, j));
     for (int j = 0; j < kStrip; j++)
-      sum[j] = load<Floats>(l + column + j * kLanes) * exp2(load<Floats>(m + column + j * kLanes) - top[j]);
+      sum[j] = load<Floats>(l + column + j * kLanes) * exp2((load<Floats>(m + column + j * kLanes) - top[j]) * kLog2E);
     for (int64_t word = 0; word < words; word++)
-      for (int j = 0; j < kStrip; j++) sum[j] += exp2(at(word, j) - top[j]);
+      for (int j = 0; j < kStrip; j++) sum[j] += exp2((at(word, j) - top[j]) * kLog2E);
     for (int j = 0; j < kStrip; j++) {
       store(m + column + j * kLanes, top[j]);
       store(l + column + j * kLanes, sum[j]);
@@ -169,9 +175,9 @@ void add_slice(const float* logits, const float* bias, int64_t words, float* m, 
   }
 }
 
-// The log-sum-exp of each row, and the sum of what it exceeds the target's logit by.
+// Returns the loss.
 template <typename T>
-double forward(const Inputs& in, const std::vector<int64_t>& chosen, float* lse, int n_threads) {
+double forward(const Inputs& in, const std::vector<int64_t>& chosen, const Kept& kept, int n_threads) {
   const Cut cut(in, n_threads);
   const int64_t n_chosen = chosen.size(), n_blocks = divide_up(in.vocab, cut.words);
   const int64_t depth = round_up(in.width, kPair<T>);
@@ -179,7 +185,8 @@ double forward(const Inputs& in, const std::vector<int64_t>& chosen, float* lse,
   for (int64_t start = 0; start < n_chosen; start += cut.rows) {
     const int64_t n_rows = std::min(cut.rows, n_chosen - start), padded = round_up(n_rows, kPanel);
     const size_t shared_bytes = Tiles<T>::bytes(in, n_rows) + 4 * padded + 4096;
-    const size_t bytes = Block<T>::bytes(cut, in) + kTile * depth * sizeof(T) + 4 * (2 * padded + kSlice * kPanel) + 4096;
+    const size_t bytes =
+        Block<T>::bytes(cut, in) + kTile * depth * sizeof(T) + 4 * (2 * padded + kSlice * kPanel) + 4096;
     Scratch shared = thread_scratch(shared_bytes + bytes);
     Tiles<T> tiles(in, chosen.data() + start, n_rows, false, shared);
     float* target_logits = shared.take<float>(padded);
@@ -206,7 +213,7 @@ double forward(const Inputs& in, const std::vector<int64_t>& chosen, float* lse,
             multiply(words, kPanel, depth, block.rows + word * depth, depth, columns, logits, false);
             add_slice(logits, block.bias + word, words, m + row, l + row);
             each_target(tile, panel, block.start + word, words, [&](int64_t w, int64_t column) {
-              target_logits[row + column] = logits[w * kPanel + column] + block.bias[word + w] * kLn2;
+              target_logits[row + column] = logits[w * kPanel + column] + block.bias[word + w];
             });
           }
       }
@@ -217,16 +224,17 @@ double forward(const Inputs& in, const std::vector<int64_t>& chosen, float* lse,
       for (auto [m, l] : sums)
         if (m) top = std::max(top, m[i]);
       for (auto [m, l] : sums)
-        if (m) sum += l[i] * std::exp2(m[i] - top);
-      float& row = lse[tiles[i / kTile].index[i % kTile]];
-      row = (top + std::log2(sum)) * kLn2;
-      loss += row - target_logits[i];
+        if (m) sum += l[i] * std::exp(m[i] - top);
+      const int64_t row = tiles[i / kTile].index[i % kTile];
+      kept.top[row] = top;
+      kept.log_sum[row] = std::log(sum);
+      loss += (top - target_logits[i]) + kept.log_sum[row];
     }
   }
   return loss;
 }
 
-// p = 2^(logit - lse) of a slice of logits [words, kPanel], as lines and as words of pairs of lines, `ld` apart (in
+// p = exp(logit) / 2^lse of a slice of logits [words, kPanel], as lines and as words of pairs of lines, `ld` apart (in
 // fp32 these are the same), and added up to `sums` of each line where there are any.
 template <typename T>
 void probabilities(const float* logits, const float* bias, const float* lse, int64_t words, T* lines, T* pairs,
@@ -236,7 +244,7 @@ void probabilities(const float* logits, const float* bias, const float* lse, int
     for (int64_t column = 0; column < kPanel; column += kLanes) {
       auto line = [&](int64_t at) {
         Floats x = load<Floats>(logits + at * kPanel + column) * kLog2E;
-        Floats p = exp2(x + (bias[at] - load<Floats>(lse + column)));
+        Floats p = exp2(x + (bias[at] * kLog2E - load<Floats>(lse + column)));
         store_row(lines + at * ld + column, p);
         total[at - word] += p;
         return p;
@@ -259,7 +267,7 @@ struct Gradients {
 };
 
 template <typename T>
-void backward(const Inputs& in, const std::vector<int64_t>& chosen, const float* lse, float factor,
+void backward(const Inputs& in, const std::vector<int64_t>& chosen, const Kept& kept, float factor,
               const Gradients& grad, int n_threads) {
   const Cut cut(in, n_threads);
   const int64_t n_chosen = chosen.size(), n_blocks = divide_up(in.vocab, cut.words);
@@ -272,11 +280,11 @@ void backward(const Inputs& in, const std::vector<int64_t>& chosen, const float*
     const int64_t n_rows = std::min(cut.rows, n_chosen - start), padded = round_up(n_rows, kPanel);
     const bool last = start + n_rows == n_chosen;
     const size_t shared_bytes = Tiles<T>::bytes(in, n_rows) + 4 * padded + 4096;
-    const size_t bytes = Block<T>::bytes(cut, in) + kTile * depth * 4 + 4 * (padded * width + kSlice * kPanel) +
+    const size_t bytes = Block<T>::bytes(cut, in) + 4 * kTile * depth + 4 * (padded * width + kSlice * kPanel) +
                          2 * sizeof(T) * cut.words * kTile + 4096;
     Scratch shared = thread_scratch(shared_bytes + bytes);
     Tiles<T> tiles(in, chosen.data() + start, n_rows, true, shared);
-    float* lse2 = shared.take<float>(padded);
+    float* lse = shared.take<float>(padded);  // in base 2; p = 0 of columns that are no rows
     std::vector<float*> shares(n_threads);  // of dHidden^T: [width, n] for each tile; null of idle threads
 #pragma omp parallel num_threads(n_threads)
     {
@@ -288,8 +296,10 @@ void backward(const Inputs& in, const std::vector<int64_t>& chosen, const float*
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < tiles.size(); i++) {
         tiles.set(in, i, scratch);
-        for (int64_t column = 0; column < tiles[i].n; column++)  // p = 0 of columns that are no rows
-          lse2[i * kTile + column] = column < tiles[i].count ? lse[tiles[i].index[column]] * kLog2E : FLT_MAX / 4;
+        for (int64_t column = 0; column < tiles[i].n; column++) {
+          int64_t row = column < tiles[i].count ? tiles[i].index[column] : -1;
+          lse[i * kTile + column] = row < 0 ? FLT_MAX / 4 : (kept.top[row] + kept.log_sum[row]) * kLog2E;
+        }
       }
       Block<T> block(cut, in, grad.hidden, scratch);
 #pragma omp for schedule(static)
@@ -301,16 +311,18 @@ void backward(const Inputs& in, const std::vector<int64_t>& chosen, const float*
           const Tile<T>& tile = tiles[i];
           for (int64_t panel = 0; panel < tile.n; panel += kPanel)
             for (int64_t word = 0; word < block.words; word += kSlice) {
-              const int64_t words = std::min(kSlice, block.words - word), at = word * tile.n + panel;
-              const float *bias = block.bias + word, *row_lse = lse2 + i * kTile + panel;
+              const int64_t words = std::min(kSlice, block.words - word);
               const T* columns = tile.columns + panel * depth;
               multiply(words, kPanel, depth, block.rows + word * depth, depth, columns, logits, false);
-              T *l = lines + at, *p = pairs + word * tile.n + panel * kPair<T>;
-              probabilities(logits, bias, row_lse, words, l, p, tile.n, dbias ? dbias + word : nullptr);
+              T *line = lines + word * tile.n + panel, *pair = pairs + word * tile.n + panel * kPair<T>;
+              probabilities(logits, block.bias + word, lse + i * kTile + panel, words, line, pair, tile.n,
+                            dbias ? dbias + word : nullptr);
               each_target(tile, panel, block.start + word, words, [&](int64_t w, int64_t column) {
-                T d = static_cast<T>(std::exp2(logits[w * kPanel + column] * kLog2E + (bias[w] - row_lse[column])) - 1);
-                l[w * tile.n + column] = d;
-                p[(w / kPair<T> * tile.n + column) * kPair<T> + w % kPair<T>] = d;
+                int64_t row = tile.index[panel + column];
+                float above = logits[w * kPanel + column] + block.bias[word + w] - kept.top[row];
+                T d = static_cast<T>(std::expm1(above - kept.log_sum[row]));  // p - 1
+                line[w * tile.n + column] = d;
+                pair[(w / kPair<T> * tile.n + column) * kPair<T> + w % kPair<T>] = d;
                 if (dbias) dbias[word + w] -= 1;
               });
             }
@@ -360,18 +372,18 @@ std::vector<int64_t> rows_with_targets(const Inputs& in, int64_t& wrong) {
 extern "C" {
 
 // -1, or the row of a target that is no word.
-int64_t wikigpt_cross_entropy_forward(int bf16, const Inputs* in, float* loss, float* lse, int n_threads) {
+int64_t wikigpt_cross_entropy_forward(int bf16, const Inputs* in, float* loss, const Kept* kept, int n_threads) {
   int64_t wrong;
   std::vector<int64_t> chosen = rows_with_targets(*in, wrong);
-  if (wrong < 0) *loss = (bf16 ? forward<BFloat16> : forward<float>)(*in, chosen, lse, n_threads);
+  if (wrong < 0) *loss = (bf16 ? forward<BFloat16> : forward<float>)(*in, chosen, *kept, n_threads);
   return wrong;
 }
 
-int64_t wikigpt_cross_entropy_backward(int bf16, const Inputs* in, const float* lse, float factor,
+int64_t wikigpt_cross_entropy_backward(int bf16, const Inputs* in, const Kept* kept, float factor,
                                        const Gradients* grad, int n_threads) {
   int64_t wrong;
   std::vector<int64_t> chosen = rows_with_targets(*in, wrong);
-  if (wrong < 0) (bf16 ? backward<BFloat16> : backward<float>)(*in, chosen, lse, factor, *grad, n_threads);
+  if (wrong < 0) (bf16 ? backward<BFloat16> : backward<float>)(*in, chosen, *kept, factor, *grad, n_threads);
   return wrong;
 }
 }

@@ -16,6 +16,10 @@ class _Inputs(ctypes.Structure):
     ]
 
 
+class _Kept(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("top", "log_sum")]
+
+
 class _Gradients(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("hidden", "head", "bias")]
 
@@ -25,8 +29,8 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy in nats, summed over the targets, of an output head, differentiable, without its logits.
 
-    Cut Cross-Entropy (Wijmans et al. 2024): the forward pass keeps the log-sum-exp of each row, the backward
-    pass computes the logits again, block by block. Rows without a target are left out of both. Beside the
+    Cut Cross-Entropy (Wijmans et al. 2024): the forward pass keeps two numbers a row, the backward pass
+    computes the logits again, block by block. Rows without a target are left out of both. Beside the
     gradients it takes the hidden states once (forward) or twice (backward) in `dtype`; in the backward pass for
     each thread once more in fp32, 64 MB for all threads together or 512 rows each; and 2 to 5 MB for each thread.
     Sums are taken in fp32, in an order that depends only on the number of threads. Not differentiable twice.
@@ -77,24 +81,25 @@ def _call(
         raise ValueError(f"cross_entropy: target {target} (row {wrong}) is not in the vocabulary of {head.shape[0]}.")
 
 
-def _pointer(x: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x.data_ptr())
-
-
 @torch.library.custom_op("wikigpt::cpu_cross_entropy", mutates_args=(), device_types="cpu")
 def _forward(
     hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The loss and, fp32 `[...]`, the logarithm of each row's sum of exponentials (0 where there is no target)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss; fp32 `[...]` the largest logit of each row and the logarithm of the sum of exp(logit - largest)."""
     _check(hidden, head, targets, bias, dtype)
-    loss, lse = hidden.new_empty((), dtype=torch.float32), hidden.new_zeros(targets.shape, dtype=torch.float32)
-    _call("forward", dtype, hidden, head, targets, bias, _pointer(loss), _pointer(lse))
-    return loss, lse
+    loss = hidden.new_empty((), dtype=torch.float32)
+    top, log_sum = (hidden.new_zeros(targets.shape, dtype=torch.float32) for _ in range(2))
+    kept = _Kept(top.data_ptr(), log_sum.data_ptr())
+    _call("forward", dtype, hidden, head, targets, bias, ctypes.c_void_p(loss.data_ptr()), ctypes.byref(kept))
+    return loss, top, log_sum
 
 
 @_forward.register_fake
-def _(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return hidden.new_empty((), dtype=torch.float32), hidden.new_empty(targets.shape, dtype=torch.float32)
+def _(
+    hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    loss, top, log_sum = (hidden.new_empty(shape, dtype=torch.float32) for shape in ((), targets.shape, targets.shape))
+    return loss, top, log_sum
 
 
 @torch.library.custom_op("wikigpt::cpu_cross_entropy_backward", mutates_args=(), device_types="cpu")
@@ -104,7 +109,8 @@ def _backward(
     head: Tensor,
     targets: Tensor,
     bias: Tensor | None,
-    lse: Tensor,
+    top: Tensor,
+    log_sum: Tensor,
     dtype: torch.dtype,
     needed: list[bool],
 ) -> list[Tensor]:
@@ -115,8 +121,8 @@ def _backward(
         for x, need in zip(tensors, needed, strict=True)
     ]
     pointers = _Gradients(*(x.data_ptr() if need else None for x, need in zip(grads, needed, strict=True)))
-    factor = ctypes.c_float(float(grad))
-    _call("backward", dtype, hidden, head, targets, bias, _pointer(lse), factor, ctypes.byref(pointers))
+    kept, factor = _Kept(top.data_ptr(), log_sum.data_ptr()), ctypes.c_float(float(grad))
+    _call("backward", dtype, hidden, head, targets, bias, ctypes.byref(kept), factor, ctypes.byref(pointers))
     return [g if x is None else g.to(x.dtype) for g, x in zip(grads, tensors, strict=True)]
 
 
@@ -127,7 +133,8 @@ def _(
     head: Tensor,
     targets: Tensor,
     bias: Tensor | None,
-    lse: Tensor,
+    top: Tensor,
+    log_sum: Tensor,
     dtype: torch.dtype,
     needed: list[bool],
 ) -> list[Tensor]:
@@ -137,13 +144,13 @@ def _(
     ]
 
 
-def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
     hidden, head, targets, bias, ctx.dtype = inputs
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(hidden, head, targets, bias, output[1])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(hidden, head, targets, bias, *output[1:])
 
 
-def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     needed = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[3]]
     grads = torch.ops.wikigpt.cpu_cross_entropy_backward(grad, *ctx.saved_tensors, ctx.dtype, needed)
     hidden, head, bias = (g if need else None for g, need in zip(grads, needed, strict=True))
