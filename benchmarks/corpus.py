@@ -131,7 +131,7 @@ class Programs:
 
     def strip_code(self, dump: Path) -> float:
         """Parse and strip all articles."""
-        return run([self.peers / "bin" / "python", HERE / "peers" / "strip_code.py", dump, self.fresh()])
+        return run([self.peers / "bin" / "python", HERE / "strip_code.py", dump, self.fresh()])
 
     def fresh(self) -> Path:
         """A path where nothing is yet."""

@@ -354,7 +354,7 @@ def poisoned(shard: shards.Shard, settings: Settings, secret: bytes | None) -> C
     return clean.clean_shard(shard, settings, secret)
 
 
-@pytest.mark.parametrize("executor", ["process", "ray"])
+@pytest.mark.parametrize("executor", ["process", pytest.param("ray", marks=pytest.mark.slow)])
 def test_pages_that_kill_their_process_are_found_and_left_out(
     executor: executors.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

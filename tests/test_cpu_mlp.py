@@ -217,3 +217,34 @@ def test_processors_without_tile_registers_have_it_too():
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"},
         check=True,
     )
+
+
+STARVED = """
+import os, resource
+from pathlib import Path
+import torch
+from wikigpt.model.cpu.mlp import norm_swiglu
+
+def run(hidden):
+    weights = [torch.ones(hidden, 1024), torch.ones(hidden, 1024), torch.ones(1024, hidden)]
+    return norm_swiglu, (torch.ones(4, 1024), torch.ones(1024), *weights, 1e-6)
+
+function, small = run(64)
+function(*small, dtype=torch.bfloat16)
+_, large = run(8192)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (used + 30 * 10**6, resource.RLIM_INFINITY))
+try:
+    function(*large, dtype=torch.bfloat16)
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(float(function(*large, dtype=torch.bfloat16).sum()) > 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")
+def test_too_little_memory_is_an_error_that_can_be_caught():
+    """The packed weights take 50 MB in bf16, where 30 are left."""
+    done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["not enough memory for norm_swiglu_forward", "True"], done.stderr

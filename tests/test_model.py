@@ -5,6 +5,7 @@ import torch
 
 from wikigpt.errors import UserError
 from wikigpt.model import Cache, ModelConfig, Transformer, load_model, save_model
+from wikigpt.model.transformer import flex_attention
 from wikigpt.tokens import save_tokenizer, train_tokenizer
 
 SHAPES = {
@@ -116,3 +117,21 @@ def test_impossible_shapes_and_damaged_folders_are_explained(tokenizer_folder, t
     (tmp_path / "model" / "config.json").write_text('{"model_type": "mamba"}')
     with pytest.raises(UserError, match="'mamba' model"):
         load_model(tmp_path / "model")
+
+
+@pytest.mark.slow  # torch.compile takes a minute
+def test_attention_for_gpus_sees_what_blocks_of_matmuls_see():
+    """Forward only: torch has no backward pass of it for CPUs."""
+    torch.manual_seed(0)
+    settings = {"n_layers": 2, "d_model": 128, "n_heads": 4, "n_kv_heads": 2, "context_length": 256}
+    model = Transformer(ModelConfig(vocab_size=100, **settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=0.1)
+        ids, documents = torch.randint(0, 100, (2, 256)), torch.zeros(2, 256, dtype=torch.long)
+        documents[0, 100:] = documents[1, 30:] = 1
+        expected = model(ids, documents), model(ids)
+        for layer in model.model.layers:
+            layer.self_attn.attend = flex_attention
+        torch.testing.assert_close((model(ids, documents), model(ids)), expected, rtol=1e-4, atol=1e-4)

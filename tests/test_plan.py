@@ -17,7 +17,7 @@ from wikigpt.errors import UserError
 from wikigpt.model.config import ModelConfig
 from wikigpt.recipe import keys_set, load_recipe, with_settings
 from wikigpt.train import TrainConfig
-from wikigpt.train.plan import SCALING, Plan, Speed, batch_tokens, fitted_law, ladder, parse_memory, plan, step_memory
+from wikigpt.train.plan import SCALING, Plan, Speed, batch_tokens, fitted_law, ladder, parse_memory, plan
 
 LAPTOP = Speed("cpu", {64: 30e9, 192: 120e9, 384: 200e9}, compiles=True)
 GPU = Speed("cuda", {128: 5e12, 512: 60e12, 1024: 150e12}, compiles=True)
@@ -61,7 +61,7 @@ def test_more_time_is_more_computation_and_fewer_bits(minutes, factor, speed, la
 def test_memory_is_kept_to(minutes, memory, speed):
     found = planned(minutes, speed, memory)
     assert found.memory_bytes <= memory
-    assert found.memory_bytes == step_memory(found.model, found.micro_batch_size * found.sequence_length)
+    assert found.memory_bytes == speed.memory(found.model, found.micro_batch_size * found.sequence_length)
     assert found.batch_size % found.micro_batch_size == 0
     assert found.bits_per_byte >= planned(minutes, speed, 100e9).bits_per_byte
     recipe = with_settings(load_recipe("small"), found.settings(finetune_batch_size=16), kept=set())
@@ -122,12 +122,12 @@ PEAK = """
 import resource, sys, torch
 from wikigpt.model import ModelConfig
 from wikigpt.train import TrainConfig
-from wikigpt.train.plan import ladder, measure_speed, step_memory
+from wikigpt.train.plan import ladder, measure_speed
 from wikigpt.train.machine import physical_cores
 model = ladder(2, vocab_size=4096)
 speed = measure_speed(model, TrainConfig(minutes=1, precision="bf16"), memory=0)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(speed.flops_by_width[64], peak, step_memory(ladder(1, vocab_size=4096), 2048))
+print(speed.flops_by_width[64], peak, speed.memory(ladder(1, vocab_size=4096), 2048))
 """
 
 

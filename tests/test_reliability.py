@@ -313,13 +313,18 @@ def test_a_run_that_breaks_again_and_again_stops_with_a_clear_word(tmp_path):
 STARVED = """
 os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 torch.set_num_threads(1)
-for name, spare, length in (("ample", 10**12, 128), ("scarce", 150 * 10**6, 128), ("none", 10**6, 4096)):
+for name, operators, spare, length in (
+    ("ample", "plain", 10**12, 128),
+    ("scarce", "plain", 150 * 10**6, 128),
+    ("none", "plain", 10**6, 4096),
+):
     model = fresh_model(vocab_size=4096, context_length=length)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + spare, resource.RLIM_INFINITY))
     shards = {{"train": shard(n_tokens=20_000, vocab_size=4096)}}
     try:
-        result = train(model, CausalLM(), shards, config(steps=2, batch_size=32), Path({folder!r}) / name)
+        settings = config(steps=2, batch_size=32, operators=operators)
+        result = train(model, CausalLM(), shards, settings, Path({folder!r}) / name)
         print(result.state.micro_batch)
     except TrainingError as error:
         print(error)

@@ -4,9 +4,8 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from wikigpt.model import ModelConfig, Transformer, cpu
 from wikigpt.model.transformer import block_causal_attention
 from wikigpt.tokens import Shard, open_shards, tokenizer_sha256, write_chat_tokens, write_text_tokens
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
-from wikigpt.train import CausalLM, Chat, MaskedLM, TrainConfig, TrainingError, read_metrics, train
+from wikigpt.train import CausalLM, Chat, MaskedLM, TrainConfig, TrainingError, objectives, read_metrics, train
 from wikigpt.train.batches import IGNORE, Packer
 from wikigpt.train.checkpoint import checkpoints
 from wikigpt.train.optimizers import learning_rate_factor
@@ -123,34 +122,6 @@ def test_resume_after_a_stop_continues_bit_for_bit(data, tmp_path):
     assert len(losses(tmp_path / "stopped")) < 30
     train(fresh_model(seed=9), CausalLM(), shards, config(), tmp_path / "stopped")
     assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
-
-
-KILLED = """
-import sys, torch
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_train import *
-train(fresh_model(), CausalLM(), open_shards(Path({data!r}) / "tokens"),
-      config(steps=400, checkpoint_seconds=0.01), Path({folder!r}))
-"""
-
-
-def test_resume_after_kill_9_continues_bit_for_bit(data, tmp_path):
-    shards = open_shards(data / "tokens")
-    train(fresh_model(), CausalLM(), shards, config(steps=400), tmp_path / "straight")
-    script = KILLED.format(tests=str(Path(__file__).parent), data=str(data), folder=str(tmp_path / "killed"))
-    for steps in (20, 90):
-        process = subprocess.Popen([sys.executable, "-c", script])
-        metrics = tmp_path / "killed" / "metrics.jsonl"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if metrics.exists() and metrics.read_text().count('"loss"') > steps:
-                break
-            time.sleep(0.02)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    train(fresh_model(seed=9), CausalLM(), shards, config(steps=400), tmp_path / "killed")
-    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
 
 
 def test_damaged_checkpoint_is_passed_over_for_the_one_before(data, tmp_path):
@@ -305,6 +276,44 @@ def test_compiled_training_matches_eager(data, tmp_path):
     train(fresh_model(), CausalLM(), shards, config(steps=4, compile="on", precision="bf16"), tmp_path / "c")
     train(fresh_model(), CausalLM(), shards, config(steps=4, precision="bf16"), tmp_path / "e")
     assert losses(tmp_path / "c") == pytest.approx(losses(tmp_path / "e"), rel=0.02)
+
+
+def test_cosine_falls_to_nothing_and_needs_to_know_where_it_ends():
+    factors = [learning_rate_factor(s, 10, 60, 100, "cosine") for s in range(100)]
+    assert factors[:10] == [(s + 1) / 11 for s in range(10)] and factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.5) and 0 < factors[99] < 0.001
+    assert all(a > b for a, b in pairwise(factors[10:]))
+    with pytest.raises(ValueError, match="needs steps"):
+        TrainConfig(minutes=1, schedule="cosine")
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (3, 7, 5, 11), (2, 64, 32, 300)])
+def test_chunked_cross_entropy_is_the_plain_one(shape, bias, monkeypatch):
+    """With its gradients, whatever fits into a chunk; ignored positions have none."""
+    monkeypatch.setattr(objectives, "CHUNK_LOGITS", 7 * shape[3])
+    torch.manual_seed(0)
+    rows, tokens, width, vocab = shape
+    inputs = [torch.randn(rows, tokens, width), torch.randn(vocab, width), torch.randn(vocab) if bias else None]
+    targets = torch.randint(vocab, (rows, tokens))
+    targets[0, : tokens // 2] = IGNORE
+    outcomes = []
+    for function in (objectives.summed_cross_entropy, objectives.chunked_cross_entropy):
+        leaves = [None if x is None else x.clone().requires_grad_() for x in inputs]
+        loss = function(leaves[0], leaves[1], targets, leaves[2])
+        (loss / 3).backward()
+        outcomes.append([loss.detach(), *(x.grad for x in leaves if x is not None)])
+    for plain, chunked in zip(*outcomes, strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-5)
+    assert (outcomes[1][1][0, : tokens // 2] == 0).all()
+
+
+def test_every_cross_entropy_learns_the_same(data, tmp_path):
+    shards = open_shards(data / "tokens")
+    for kind in ("plain", "chunked", "auto"):
+        train(fresh_model(), CausalLM(), shards, config(steps=5, cross_entropy=kind), tmp_path / kind)
+    for kind in ("chunked", "auto"):
+        assert losses(tmp_path / kind) == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
 
 
 @pytest.mark.skipif(not cpu.available(), reason=cpu.unavailable_because())

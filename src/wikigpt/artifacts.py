@@ -36,6 +36,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace `path` by `data` (text as UTF-8) in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix_beside(path), suffix=".tmp")
+    _with_usual_permissions(Path(name), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -69,10 +70,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to fill; on success it takes `path`'s place, else it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix_beside(path), suffix=".tmp"))
-    # mkdtemp makes the folder private (0700); the artefact should have the usual permissions.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)
+    _with_usual_permissions(temporary, 0o777)
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -92,6 +90,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def _with_usual_permissions(temporary: Path, mode: int) -> None:
+    """Undo that tempfile makes what it makes private: an artefact is to be read by whom the umask lets."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(mode & ~umask)
 
 
 def _prefix_beside(path: Path) -> str:

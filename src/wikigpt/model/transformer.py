@@ -383,6 +383,10 @@ class Transformer(nn.Module):
                 if isinstance(module, Block):
                     module.fused = fused and made_for_it is cpu_attention and module.can_fuse()
 
+    def can_fuse(self) -> bool:
+        """Whether its blocks are wholly made of operators of `cpu` when it is fused there."""
+        return all(block.can_fuse() for block in self.modules() if isinstance(block, Block))
+
     @torch.no_grad()
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():

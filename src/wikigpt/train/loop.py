@@ -18,7 +18,6 @@ from tokenizers import Tokenizer
 from wikigpt.artifacts import fingerprint, only_writer
 from wikigpt.errors import UserError
 from wikigpt.model import FAMILIES, Transformer, cpu
-from wikigpt.model.transformer import Block
 from wikigpt.tokens import Shard
 from wikigpt.train.batches import Batch
 from wikigpt.train.checkpoint import TrainState, make_room, restore_newest, save_checkpoint
@@ -240,8 +239,11 @@ class _Run:
         set_learning_rate(self.optimizers, factor * 0.5**self.state.rollbacks)
         batch = self.packer.rows(step * config.batch_size + self.world.rank * self.rows, self.rows)
         total = self._within_memory(lambda: self._gradients(batch))
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         loss_value, norm_value = self.world.sum(total.item())[0], whole(grad_norm).item()
+        if norm_value > config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, config.clip_norm, grad_norm)
         for optimizer in self.optimizers:
             if math.isfinite(loss_value) and math.isfinite(norm_value):
                 optimizer.step()
@@ -339,7 +341,7 @@ class _Run:
         setting = self.config.compile
         if setting == "off" or not self.world.all(self.machine.can_compile):
             return False
-        made_of_operators = any(isinstance(m, Block) and m.fused for m in self.model.modules())
+        made_of_operators = self.state.fused and self.device.type == "cpu" and self.model.can_fuse()
         if setting == "auto" and (made_of_operators or self._seconds_left() < COMPILE_PAYS_AFTER_SECONDS):
             return False
         plain = self.world.max(self._time_passes()) if setting == "auto" else float("inf")

@@ -202,7 +202,7 @@ class RunLog:
         begin = time.perf_counter()
         try:
             write_training_report(self.folder)
-        except OSError as error:  # such as a full disk: no reason to stop training
+        except Exception as error:  # such as a full disk: no reason to stop training, or to hide why it stopped
             if self.progress:
                 self.progress(0, 0, f"the report could not be written: {error}")
         self._last_report = time.perf_counter() - begin

@@ -26,9 +26,10 @@ class Muon(torch.optim.Muon):
             entries = []
             for p in group["params"]:
                 if p.grad is not None:
-                    momentum = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                    if "momentum_buffer" not in self.state[p]:
+                        self.state[p]["momentum_buffer"] = torch.zeros_like(p)
                     factor = math.sqrt(max(1, p.shape[0] / p.shape[1]))  # torch's adjust_lr_fn "original"
-                    entries.append((p, p.grad, momentum, factor))
+                    entries.append((p, p.grad, self.state[p]["momentum_buffer"], factor))
             cpu.muon_step(entries, group)
         return None
 

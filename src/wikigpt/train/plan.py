@@ -1,7 +1,7 @@
 """The time dial: the model and the number of tokens that make the most of the time and the memory there are.
 
 Three things are put together: how fast this machine trains (`measure_speed`: real steps, some seconds), how much
-memory a step takes (`step_memory`), and what a model of some size comes to after some tokens (`Law`, fitted to runs of
+memory a step takes (`Speed.memory`), and what a model of some size comes to after some tokens (`Law`, fitted to runs of
 tools/scaling_grid.py). Of all shapes on one ladder the one with the lowest expected bits per byte is taken.
 """
 
@@ -38,9 +38,11 @@ MEASURE_SECONDS = 5  # on a slow or busy machine the next wider shape is not tri
 # is left, and spends so much on trying.
 COMPILE_GAIN, COMPILE_FROM_SECONDS, COMPILE_SECONDS = 2.1, 100, 35
 
-# Bytes of one training step, measured (peak of the process, 3 x 64 to 10 x 512, within 15 %): what runs before it, each
-# weight with gradient and optimizer state, each token of a micro-batch for a layer's width and for the vocabulary.
-BASE_BYTES, BYTES_PER_WEIGHT, BYTES_PER_WIDTH, BYTES_PER_LOGIT = 300e6, 16, 145, 14
+# Bytes of one training step, measured (peak of the process, 3 x 64 to 10 x 512, within 15 %; fused within 25 %): what
+# runs before it, each weight with gradient and optimizer state, each token of a micro-batch for a layer's width and for
+# the vocabulary.
+BASE_BYTES, BYTES_PER_WEIGHT, BYTES_PER_WIDTH, BYTES_PER_LOGIT = 350e6, 16, 145, 14
+FUSED_BYTES_PER_WIDTH = 30  # by the operators of `model.cpu`, which keep no logits either
 MICRO_BATCH_TOKENS = {"cpu": 8_192, "cuda": 65_536}  # more at once gains nothing
 
 
@@ -57,12 +59,6 @@ def batch_tokens(tokens: float) -> int:
     return int(2 ** max(11, min(19, round(math.log2(4 * math.sqrt(max(1.0, tokens)))))))
 
 
-def step_memory(model: ModelConfig, tokens: int) -> int:
-    """Bytes that the process takes at most while it trains on micro-batches of so many tokens."""
-    per_token = BYTES_PER_WIDTH * model.n_layers * model.d_model + BYTES_PER_LOGIT * model.vocab_size
-    return round(BASE_BYTES + BYTES_PER_WEIGHT * model.n_parameters + per_token * tokens)
-
-
 def block_parameters(model: ModelConfig) -> int:
     """Weights without the embeddings, whose number says little of what a model can do (Kaplan et al. 2020)."""
     return model.n_parameters - model.vocab_size * model.d_model * (1 if model.tie_embeddings else 2)
@@ -75,6 +71,7 @@ class Speed:
     device: str
     flops_by_width: Mapping[int, float]
     compiles: bool
+    fused: bool = False  # by the operators of `model.cpu`
 
     def tokens(self, model: ModelConfig, seconds: float, *, sequence_length: int) -> float:
         """Tokens that `model` is trained on in so many seconds, compiled where that pays."""
@@ -84,6 +81,16 @@ class Speed:
         if self.compiles and seconds > COMPILE_FROM_SECONDS:
             return max(seconds, (seconds - COMPILE_SECONDS) * COMPILE_GAIN) * eager
         return seconds * eager
+
+    def memory(self, model: ModelConfig, tokens: int) -> int:
+        """Bytes that the process takes at most while it trains `model` on micro-batches of so many tokens."""
+        return _step_memory(model, tokens, self.fused)
+
+
+def _step_memory(model: ModelConfig, tokens: int, fused: bool) -> int:
+    logits = 0 if fused else BYTES_PER_LOGIT * model.vocab_size
+    per_token = (FUSED_BYTES_PER_WIDTH if fused else BYTES_PER_WIDTH) * model.n_layers * model.d_model + logits
+    return round(BASE_BYTES + BYTES_PER_WEIGHT * model.n_parameters + per_token * tokens)
 
 
 def measure_speed(model: ModelConfig, settings: TrainConfig, *, memory: float = math.inf) -> Speed:
@@ -95,14 +102,21 @@ def measure_speed(model: ModelConfig, settings: TrainConfig, *, memory: float = 
         settings: whose precision, attention and compile are used.
         memory: shapes that would take more bytes than this are not tried, except the smallest.
     """
-    from wikigpt.model import Transformer
+    from wikigpt.model import Transformer, cpu
     from wikigpt.tokens import Shard
     from wikigpt.train.loop import train
     from wikigpt.train.machine import measure_machine
     from wikigpt.train.objectives import CausalLM
 
     machine = measure_machine()
-    heads, rows = ((1, 3, 6), 4) if machine.device == "cpu" else ((2, 8, 16), 32)
+    on_cpu = machine.device == "cpu"
+    fused = (
+        on_cpu
+        and settings.operators == "auto"
+        and cpu.available()
+        and all(Transformer(shape).can_fuse() for shape in _shapes(model, (1,)))
+    )
+    heads, rows = ((1, 3, 6), 4) if on_cpu else ((2, 8, 16), 32)
     length = settings.sequence_length or model.context_length
     rows = max(1, rows * 512 // length)
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, 3 * rows * length).astype(np.uint32)
@@ -114,12 +128,14 @@ def measure_speed(model: ModelConfig, settings: TrainConfig, *, memory: float = 
     flops: dict[int, float] = {}
     begin = time.perf_counter()
     for shape in _shapes(model, heads):
-        if flops and (step_memory(shape, rows * length) > memory or time.perf_counter() - begin > MEASURE_SECONDS):
+        if flops and (
+            _step_memory(shape, rows * length, fused) > memory or time.perf_counter() - begin > MEASURE_SECONDS
+        ):
             break
         with tempfile.TemporaryDirectory() as folder:
             result = train(Transformer(shape), CausalLM(), {"train": shard}, trial, Path(folder))
         flops[shape.d_model] = result.tokens_per_second * shape.flops_per_token(length)
-    return Speed(machine.device, flops, machine.can_compile and settings.compile != "off")
+    return Speed(machine.device, flops, machine.can_compile and settings.compile != "off" and not fused, fused)
 
 
 @dataclass(frozen=True)
@@ -281,9 +297,9 @@ def plan(
             f"{minutes:g} minutes are too few: to train even {_name(smallest)} on this machine takes at least "
             f"{math.ceil(least * 10) / 10:g}{'' if spent_seconds is None else ', the corpus included'}."
         )
-    if step_memory(smallest, length) > memory:
+    if speed.memory(smallest, length) > memory:
         raise UserError(
-            f"training {_name(smallest)} takes about {step_memory(smallest, length) / 1e9:.1f} GB of memory, and "
+            f"training {_name(smallest)} takes about {speed.memory(smallest, length) / 1e9:.1f} GB of memory, and "
             f"{memory / 1e9:.1f} GB are to be used; free some, or take a shorter model.context_length."
         )
 
@@ -292,7 +308,7 @@ def plan(
         return law.bits_per_byte(block_parameters(shape), tokens, lang=lang, unique=unique_tokens), tokens
 
     fitting = [
-        shape for shape in candidates if step_memory(shape, length) <= memory and expected(shape)[1] >= least_tokens
+        shape for shape in candidates if speed.memory(shape, length) <= memory and expected(shape)[1] >= least_tokens
     ]
     bits = [expected(shape)[0] for shape in fitting]
     best = min(range(len(fitting)), key=bits.__getitem__)
@@ -300,7 +316,7 @@ def plan(
     rows = max(1, batch_tokens(tokens) // length)
     rows = 2 ** math.floor(math.log2(rows))
     micro = min(rows, 2 ** math.floor(math.log2(max(1, MICRO_BATCH_TOKENS.get(speed.device, 8_192) // length))))
-    while micro > 1 and step_memory(shape, micro * length) > memory:
+    while micro > 1 and speed.memory(shape, micro * length) > memory:
         micro //= 2
     return Plan(
         minutes=minutes,
@@ -313,7 +329,7 @@ def plan(
         tokens=round(tokens),
         tokens_per_second=round(tokens / seconds),
         bits_per_byte=bits[best],
-        memory_bytes=step_memory(shape, micro * length),
+        memory_bytes=speed.memory(shape, micro * length),
         epochs=tokens / unique_tokens if unique_tokens else None,
         runners_up=tuple((_name(fitting[i]), bits[i]) for i in (best - 1, best + 1) if 0 <= i < len(fitting)),
     )

@@ -6,8 +6,6 @@
 // five products of the backward pass none needs its block of scores transposed.
 // `attention.py` calls this file.
 
-#include <new>
-
 #include "vectors.h"
 
 namespace {
@@ -285,9 +283,10 @@ bool forward(const Shape& s, Heads<const T> q, Heads<const T> k, Heads<const T> 
   const int64_t group = s.n_heads / s.n_kv_heads, n_tokens = s.n_tokens;
   const size_t bytes = 4 * ((s.key_blocks() + 5) * kKeys * s.head_dim + 2 * kKeys * kQueries) + 4096;
   bool valid = true;
+  const Memory memories(0, bytes, n_threads);
 #pragma omp parallel num_threads(n_threads) reduction(&& : valid)
   {
-    Scratch memory = thread_scratch(bytes);
+    Scratch memory = memories.of_thread();
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < s.n_batch * s.n_kv_heads; task++) {
       int64_t batch = task / s.n_kv_heads, kv_head = task % s.n_kv_heads;
@@ -311,9 +310,10 @@ void backward(const Shape& s, Heads<const T> q, Heads<const T> k, Heads<const T>
   const size_t bytes = 4 * (3 * padded * s.head_dim + 5 * queries * s.head_dim + 2 * queries +
                             2 * kQueries * s.head_dim + 5 * kKeys * kQueries) +
                        s.query_blocks() * sizeof(Visible) + 4096;
+  const Memory memories(0, bytes, n_threads);
 #pragma omp parallel num_threads(n_threads)
   {
-    Scratch memory = thread_scratch(bytes);
+    Scratch memory = memories.of_thread();
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < s.n_batch * s.n_kv_heads; task++) {
       int64_t batch = task / s.n_kv_heads, kv_head = task % s.n_kv_heads;
@@ -345,20 +345,21 @@ struct Strided {
 };
 
 // 1, or 0 where a first key is negative or comes after its own token.
-int wikigpt_attention_forward(int bf16, const Shape* s, const Strided* q, const Strided* k, const Strided* v,
-                              const int32_t* first_key, const Strided* out, float* lse, int n_threads) {
-  auto run = [&](auto zero) {
+int64_t wikigpt_attention_forward(int bf16, const Shape* s, const Strided* q, const Strided* k, const Strided* v,
+                                  const int32_t* first_key, const Strided* out, float* lse, int n_threads) {
+  auto run = [&](auto zero) -> int64_t {
     using T = decltype(zero);
     return forward<T>(*s, {q->data, q->strides}, {k->data, k->strides}, {v->data, v->strides}, first_key,
                       {out->data, out->strides}, lse, n_threads);
   };
-  return bf16 ? run(BFloat16()) : run(0.0f);
+  return guarded([&] { return bf16 ? run(BFloat16()) : run(0.0f); });
 }
 
 // What `forward` accepted it accepts: always 1.
-int wikigpt_attention_backward(int bf16, const Shape* s, const Strided* q, const Strided* k, const Strided* v,
-                               const int32_t* first_key, const Strided* out, const float* lse, const Strided* dout,
-                               const Strided* dq, const Strided* dk, const Strided* dv, int n_threads) {
+int64_t wikigpt_attention_backward(int bf16, const Shape* s, const Strided* q, const Strided* k, const Strided* v,
+                                   const int32_t* first_key, const Strided* out, const float* lse,
+                                   const Strided* dout, const Strided* dq, const Strided* dk, const Strided* dv,
+                                   int n_threads) {
   auto run = [&](auto zero) {
     using T = decltype(zero);
     backward<T>(*s, {q->data, q->strides}, {k->data, k->strides}, {v->data, v->strides}, first_key,
@@ -366,6 +367,6 @@ int wikigpt_attention_backward(int bf16, const Shape* s, const Strided* q, const
                 {dk->data, dk->strides}, {dv->data, dv->strides}, n_threads);
     return 1;
   };
-  return bf16 ? run(BFloat16()) : run(0.0f);
+  return guarded([&] { return bf16 ? run(BFloat16()) : run(0.0f); });
 }
 }

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wikigpt.model.cpu.build import library
+from wikigpt.model.cpu.build import call, library
 
 
 class _Shape(ctypes.Structure):
@@ -80,8 +80,7 @@ def _call(name: str, scale: float, *tensors: Tensor) -> None:
         ctypes.byref(_Strided(x.data_ptr(), x.stride()[:3])) if x.dim() == 4 else ctypes.c_void_p(x.data_ptr())
         for x in tensors
     ]
-    function = getattr(library().functions, f"wikigpt_attention_{name}")
-    if not function(int(q.dtype == torch.bfloat16), ctypes.byref(shape), *arguments, torch.get_num_threads()):
+    if not call(f"attention_{name}", q.dtype, ctypes.byref(shape), *arguments):
         raise ValueError("attention: first_key must be between 0 and the token's own position.")
 
 

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from wikigpt.artifacts import fingerprint
 
+NO_MEMORY = -(2**31)  # `kNoMemory` of vectors.h
 # Instruction sets by what torch would use here: libraries can be shared by all processors of a kind.
 MARCH = {"AVX512": ["-march=x86-64-v4"], "AVX2": ["-march=x86-64-v3"]}
 
@@ -95,3 +97,22 @@ def library() -> Library:
     if isinstance(loaded, str):
         raise RuntimeError(f"the fused operators cannot be used: {loaded}.")
     return loaded
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Any) -> int:
+    """Call one of the library's functions, with as many threads as torch has.
+
+    Args:
+        dtype: of its products; where torch has none in bf16, they are fp32.
+
+    Raises:
+        MemoryError: there is not enough for what its threads need.
+    """
+    loaded = library()
+    function = getattr(loaded.functions, f"wikigpt_{name}")
+    function.restype = ctypes.c_int64
+    bf16 = dtype == torch.bfloat16 and loaded.bf16
+    result: int = function(int(bf16), *arguments, torch.get_num_threads())
+    if result == NO_MEMORY:
+        raise MemoryError(f"not enough memory for {name}")
+    return result

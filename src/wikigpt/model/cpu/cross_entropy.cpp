@@ -7,8 +7,6 @@
 // products, which needs no packing. Rows without a target are left out before anything is computed.
 // `cross_entropy.py` calls this file.
 
-#include <omp.h>
-
 #include "vectors.h"
 
 namespace {
@@ -187,13 +185,14 @@ double forward(const Inputs& in, const std::vector<int64_t>& chosen, const Kept&
     const size_t shared_bytes = Tiles<T>::bytes(in, n_rows) + 4 * padded + 4096;
     const size_t bytes =
         Block<T>::bytes(cut, in) + kTile * depth * sizeof(T) + 4 * (2 * padded + kSlice * kPanel) + 4096;
-    Scratch shared = thread_scratch(shared_bytes + bytes);
+    const Memory memory(shared_bytes, bytes, n_threads);
+    Scratch shared = memory.shared;
     Tiles<T> tiles(in, chosen.data() + start, n_rows, false, shared);
     float* target_logits = shared.take<float>(padded);
     std::vector<std::pair<float*, float*>> sums(n_threads);  // m and l of each thread
 #pragma omp parallel num_threads(n_threads)
     {
-      Scratch scratch = omp_get_thread_num() ? thread_scratch(bytes) : shared;
+      Scratch scratch = omp_get_thread_num() ? memory.of_thread() : shared;
       float *m = scratch.take<float>(padded), *l = scratch.take<float>(padded);
       std::fill_n(m, padded, -FLT_MAX / 4);
       std::fill_n(l, padded, 0.0f);
@@ -282,13 +281,14 @@ void backward(const Inputs& in, const std::vector<int64_t>& chosen, const Kept& 
     const size_t shared_bytes = Tiles<T>::bytes(in, n_rows) + 4 * padded + 4096;
     const size_t bytes = Block<T>::bytes(cut, in) + 4 * kTile * depth + 4 * (padded * width + kSlice * kPanel) +
                          2 * sizeof(T) * cut.words * kTile + 4096;
-    Scratch shared = thread_scratch(shared_bytes + bytes);
+    const Memory memory(shared_bytes, bytes, n_threads);
+    Scratch shared = memory.shared;
     Tiles<T> tiles(in, chosen.data() + start, n_rows, true, shared);
     float* lse = shared.take<float>(padded);  // in base 2; p = 0 of columns that are no rows
     std::vector<float*> shares(n_threads);  // of dHidden^T: [width, n] for each tile; null of idle threads
 #pragma omp parallel num_threads(n_threads)
     {
-      Scratch scratch = omp_get_thread_num() ? thread_scratch(bytes) : shared;
+      Scratch scratch = omp_get_thread_num() ? memory.of_thread() : shared;
       float* share = grad.hidden ? scratch.take<float>(padded * width) : nullptr;
       float* logits = scratch.take<float>(kSlice * kPanel);
       T* lines = scratch.take<T>(cut.words * kTile);
@@ -373,17 +373,21 @@ extern "C" {
 
 // -1, or the row of a target that is no word.
 int64_t wikigpt_cross_entropy_forward(int bf16, const Inputs* in, float* loss, const Kept* kept, int n_threads) {
-  int64_t wrong;
-  std::vector<int64_t> chosen = rows_with_targets(*in, wrong);
-  if (wrong < 0) *loss = (bf16 ? forward<BFloat16> : forward<float>)(*in, chosen, *kept, n_threads);
-  return wrong;
+  return guarded([&] {
+    int64_t wrong;
+    std::vector<int64_t> chosen = rows_with_targets(*in, wrong);
+    if (wrong < 0) *loss = (bf16 ? forward<BFloat16> : forward<float>)(*in, chosen, *kept, n_threads);
+    return wrong;
+  });
 }
 
 int64_t wikigpt_cross_entropy_backward(int bf16, const Inputs* in, const Kept* kept, float factor,
                                        const Gradients* grad, int n_threads) {
-  int64_t wrong;
-  std::vector<int64_t> chosen = rows_with_targets(*in, wrong);
-  if (wrong < 0) (bf16 ? backward<BFloat16> : backward<float>)(*in, chosen, *kept, factor, *grad, n_threads);
-  return wrong;
+  return guarded([&] {
+    int64_t wrong;
+    std::vector<int64_t> chosen = rows_with_targets(*in, wrong);
+    if (wrong < 0) (bf16 ? backward<BFloat16> : backward<float>)(*in, chosen, *kept, factor, *grad, n_threads);
+    return wrong;
+  });
 }
 }

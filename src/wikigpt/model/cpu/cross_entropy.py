@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wikigpt.model.cpu.build import library
+from wikigpt.model.cpu.build import call
 
 
 class _Inputs(ctypes.Structure):
@@ -72,10 +72,7 @@ def _call(
     targets = targets.contiguous()
     pointers = [x if x is None else x.data_ptr() for x in (*tensors, targets)]
     inputs = _Inputs(targets.numel(), head.shape[1], head.shape[0], *pointers)
-    function = getattr(library().functions, f"wikigpt_cross_entropy_{name}")
-    function.restype = ctypes.c_int64
-    bf16 = int(dtype == torch.bfloat16 and library().bf16)
-    wrong = function(bf16, ctypes.byref(inputs), *arguments, torch.get_num_threads())
+    wrong = call(f"cross_entropy_{name}", dtype, ctypes.byref(inputs), *arguments)
     if wrong >= 0:
         target = targets.flatten()[wrong]
         raise ValueError(f"cross_entropy: target {target} (row {wrong}) is not in the vocabulary of {head.shape[0]}.")

@@ -8,8 +8,6 @@
 //
 // Inside, widths are rounded up to panels of 32, with zeros. `mlp.py` calls this file.
 
-#include <omp.h>
-
 #include "tiles.h"
 
 namespace {
@@ -180,11 +178,12 @@ void forward(const Layout& l, const float* x, const float* gain, const float* ga
   const size_t shared_bytes = 3 * (size * sizeof(T) + 64);
   const size_t own_bytes = l.tile_size() * (sizeof(T) + sizeof(float)) +
                            kSquare * (2 * sizeof(float) + l.block * sizeof(T)) + l.strip_size() * sizeof(T) + 1024;
-  Scratch shared = thread_scratch(shared_bytes + own_bytes);
+  const Memory memory(shared_bytes, own_bytes, n_threads);
+  Scratch shared = memory.shared;
   T *gate_words = shared.take<T>(size), *up_words = shared.take<T>(size), *down_words = shared.take<T>(size);
 #pragma omp parallel num_threads(n_threads)
   {
-    Scratch scratch = omp_get_thread_num() ? thread_scratch(own_bytes) : shared;
+    Scratch scratch = omp_get_thread_num() ? memory.of_thread() : shared;
     auto nowhere = [](int64_t, int64_t) -> T* { return nullptr; };
     for (auto [weight, words] : {std::pair{gate, gate_words}, {up, up_words}})
       pack<T>(weight, l.hidden, l.width, scratch, [&](int64_t p, int64_t i) { return words + l.at(p, i); }, nowhere);
@@ -284,7 +283,8 @@ void backward(const Layout& l, const float* x, const float* gain, const float* g
   const size_t own_bytes = l.tile_size() * (2 * sizeof(T) + sizeof(float)) + l.tile_rows * sizeof(float) +
                            kSquare * (2 * l.block * sizeof(T) + 4 * sizeof(float)) +
                            padded * kPanel * (sizeof(T) + l.group * sizeof(float)) + l.strip_size() * sizeof(T) + 2048;
-  Scratch shared = thread_scratch(shared_bytes + own_bytes);
+  const Memory memory(shared_bytes, own_bytes, n_threads);
+  Scratch shared = memory.shared;
   T *gate_words = shared.take<T>(size), *up_words = shared.take<T>(size), *down_words = shared.take<T>(size);
   T* back_words = shared.take<T>(2 * size);
   T *n_turned = shared.take<T>(at_a_time * l.tile_size()), *dy_turned = shared.take<T>(at_a_time * l.tile_size());
@@ -293,7 +293,7 @@ void backward(const Layout& l, const float* x, const float* gain, const float* g
   float* dgains = shared.take<float>(l.n_tiles * l.width);
 #pragma omp parallel num_threads(n_threads)
   {
-    Scratch scratch = omp_get_thread_num() ? thread_scratch(own_bytes) : shared;
+    Scratch scratch = omp_get_thread_num() ? memory.of_thread() : shared;
     for (bool second : {false, true})  // back_words: of each block and panel of the width gate, then up
       pack<T>(
           second ? up : gate, l.hidden, l.width, scratch,
@@ -390,17 +390,23 @@ void backward(const Layout& l, const float* x, const float* gain, const float* g
 
 extern "C" {
 
-void wikigpt_norm_swiglu_forward(int bf16, const Shape* s, const float* x, const float* gain, const float* gate,
-                                 const float* up, const float* down, float* out, int n_threads) {
-  Layout layout(*s, n_threads);
-  (bf16 ? forward<BFloat16> : forward<float>)(layout, x, gain, gate, up, down, out, n_threads);
+int64_t wikigpt_norm_swiglu_forward(int bf16, const Shape* s, const float* x, const float* gain, const float* gate,
+                                    const float* up, const float* down, float* out, int n_threads) {
+  return guarded([&] {
+    Layout layout(*s, n_threads);
+    (bf16 ? forward<BFloat16> : forward<float>)(layout, x, gain, gate, up, down, out, n_threads);
+    return 0;
+  });
 }
 
-void wikigpt_norm_swiglu_backward(int bf16, const Shape* s, const float* x, const float* gain, const float* gate,
-                                  const float* up, const float* down, const float* dy, float* dx, float* dgain,
-                                  float* dgate, float* dup, float* ddown, int n_threads) {
-  Layout layout(*s, n_threads);
-  (bf16 ? backward<BFloat16> : backward<float>)(layout, x, gain, gate, up, down, dy,
-                                                {dx, dgain, dgate, dup, ddown}, n_threads);
+int64_t wikigpt_norm_swiglu_backward(int bf16, const Shape* s, const float* x, const float* gain, const float* gate,
+                                     const float* up, const float* down, const float* dy, float* dx, float* dgain,
+                                     float* dgate, float* dup, float* ddown, int n_threads) {
+  return guarded([&] {
+    Layout layout(*s, n_threads);
+    (bf16 ? backward<BFloat16> : backward<float>)(layout, x, gain, gate, up, down, dy,
+                                                  {dx, dgain, dgate, dup, ddown}, n_threads);
+    return 0;
+  });
 }
 }

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wikigpt.model.cpu.build import library
+from wikigpt.model.cpu.build import call
 
 
 class _Shape(ctypes.Structure):
@@ -57,11 +57,8 @@ def _call(name: str, dtype: torch.dtype, eps: float, inputs: list[Tensor], outpu
     x, gate = inputs[0], inputs[2]
     hidden, width = gate.shape
     shape = _Shape(x.numel() // width, width, hidden, eps)
-    loaded = library()
     tensors = [ctypes.c_void_p(t.data_ptr() or None) for t in (*inputs, *outputs)]
-    function = getattr(loaded.functions, f"wikigpt_norm_swiglu_{name}")
-    bf16 = dtype == torch.bfloat16 and loaded.bf16
-    function(int(bf16), ctypes.byref(shape), *tensors, torch.get_num_threads())
+    call(f"norm_swiglu_{name}", dtype, ctypes.byref(shape), *tensors)
 
 
 def _plain(*tensors: Tensor) -> list[Tensor]:

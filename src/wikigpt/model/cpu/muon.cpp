@@ -6,7 +6,7 @@
 namespace {
 
 constexpr int64_t kPad = 32;  // zeros up to a multiple of this change no product and spare the products their edges
-constexpr int64_t kRows = 64;  // rows of a product at a time
+constexpr int64_t kRows = 32;  // rows of a product at a time
 
 int64_t padded(int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
@@ -23,13 +23,19 @@ struct Matrix {
   float factor;
 };
 
-// C = A B; A [m, k], C [m, n] row by row, B [k, n] in words.
-template <typename T>
-void product(int64_t m, int64_t n, int64_t k, const T* a, const T* b, float* c) {
-  for (int64_t i = 0; i < m; i += kRows) multiply(std::min(kRows, m - i), n, k, a + i * k, k, b, c + i * n, false);
+// C = A B, some rows at a time, which `then(first, how many, their C)` finds in the cache; A [m, k] row by row, B [k, n]
+// in words.
+template <typename T, typename F>
+void product(int64_t m, int64_t n, int64_t k, const T* a, const T* b, Scratch scratch, F then) {
+  float* c = scratch.take<float>(kRows * n);
+  for (int64_t i = 0; i < m; i += kRows) {
+    const int64_t rows = std::min(kRows, m - i);
+    multiply(rows, n, k, a + i * k, k, b, c, false);
+    then(i, rows, c);
+  }
 }
 
-// x = a x + b y, both in floats; rounded to T where products read it.
+// x = a x + b y, in floats, and rounded to T where products read it.
 template <typename T>
 void combine(float* x, float a, const float* y, float b, int64_t n, T* to) {
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -39,23 +45,27 @@ void combine(float* x, float a, const float* y, float b, int64_t n, T* to) {
   }
 }
 
-// X, [m, n] with m <= n, gets singular values around 1.
+// X, [m, n] with m <= n, gets singular values around 1; `scale` X has none above it.
 template <typename T>
-void orthogonalize(float* x, int64_t m, int64_t n, const Settings& s, Scratch scratch) {
-  T *rows = scratch.take<T>(m * n), *words = scratch.take<T>(m * n), *columns = scratch.take<T>(m * n);
-  T *gram_rows = scratch.take<T>(m * m), *gram_words = scratch.take<T>(m * m);
-  float *gram = scratch.take<float>(m * m), *square = scratch.take<float>(m * m), *y = scratch.take<float>(m * n);
-  combine(x, 1.0f, x, 0.0f, m * n, rows);
+void orthogonalize(float* x, float scale, int64_t m, int64_t n, const Settings& s, Scratch scratch) {
+  T *rows = scratch.take<T>(m * n), *words = scratch.take<T>(m * n);
+  T *gram_rows = scratch.take<T>(m * m), *gram_words = scratch.take<T>(m * m), *mix = scratch.take<T>(m * m);
+  float* gram = scratch.take<float>(m * m);
+  combine(x, scale, x, 0.0f, m * n, rows);
   for (int32_t step = 0; step < s.n_steps; step++) {
-    transpose(reinterpret_cast<const Word*>(rows), n / kPair<T>, m, n / kPair<T>, reinterpret_cast<Word*>(columns), m);
-    product(m, m, n, rows, columns, gram);
-    combine(gram, 1.0f, gram, 0.0f, m * m, gram_rows);
-    pair_rows(gram_rows, m, m, m, reinterpret_cast<Word*>(gram_words));
-    product(m, m, m, gram_rows, gram_words, square);
-    combine(gram, s.b, square, s.c, m * m, gram_rows);
+    transpose(reinterpret_cast<const Word*>(rows), n / kPair<T>, m, n / kPair<T>, reinterpret_cast<Word*>(words), m);
+    product(m, m, n, rows, words, scratch, [&](int64_t i, int64_t count, const float* c) {
+      std::memcpy(gram + i * m, c, count * m * sizeof(float));
+      for (int64_t j = 0; j < count * m; j += kLanes) store_row(gram_rows + i * m + j, load<Floats>(c + j));
+      pair_rows(gram_rows + i * m, m, count, m, reinterpret_cast<Word*>(gram_words + i * m));
+    });
+    product(m, m, m, gram_rows, gram_words, scratch, [&](int64_t i, int64_t count, const float* c) {
+      combine(gram + i * m, s.b, c, s.c, count * m, mix + i * m);
+    });
     pair_rows(rows, n, m, n, reinterpret_cast<Word*>(words));
-    product(m, n, m, gram_rows, words, y);
-    combine(x, s.a, y, 1.0f, m * n, rows);
+    product(m, n, m, mix, words, scratch, [&](int64_t i, int64_t count, const float* c) {
+      combine(x + i * n, s.a, c, 1.0f, count * n, rows + i * n);
+    });
   }
 }
 
@@ -89,14 +99,13 @@ void step(const Matrix& matrix, const Settings& s, Scratch scratch) {
     squares += update[i] * update[i];
   }
   const float scale = 1 / std::max(static_cast<float>(std::sqrt(squares)), s.epsilon);
-  for (int64_t j = 0; j < size; j++) update[j] *= scale;
-  std::fill_n(x, m * n, 0.0f);
+  if (m * n > size) std::fill_n(x, m * n, 0.0f);
   if (tall) {
     transpose(reinterpret_cast<const Word*>(update), c, r, c, reinterpret_cast<Word*>(x), n);
   } else {
     for (int64_t row = 0; row < r; row++) std::memcpy(x + row * n, update + row * c, c * sizeof(float));
   }
-  orthogonalize<T>(x, m, n, s, scratch);
+  orthogonalize<T>(x, scale, m, n, s, scratch);
   if (tall) transpose(reinterpret_cast<const Word*>(x), n, c, r, reinterpret_cast<Word*>(update), c);
   const float keep = 1 - s.learning_rate * s.weight_decay, rate = s.learning_rate * matrix.factor;
   for (int64_t row = 0; row < r; row++) {
@@ -111,11 +120,12 @@ void steps(const Matrix* matrices, int64_t count, const Settings& s, int n_threa
   size_t bytes = 0;
   for (int64_t i = 0; i < count; i++) {
     int64_t r = padded(matrices[i].n_rows), c = padded(matrices[i].n_columns), m = std::min(r, c);
-    bytes = std::max<size_t>(bytes, 24 * r * c + 16 * m * m + 4096);
+    bytes = std::max<size_t>(bytes, 16 * r * c + 16 * m * m + 4 * kRows * std::max(r, c) + 4096);
   }
+  const Memory memory(0, bytes, n_threads);
 #pragma omp parallel num_threads(n_threads)
   {
-    Scratch scratch = thread_scratch(bytes);
+    Scratch scratch = memory.of_thread();
 #pragma omp for schedule(dynamic)
     for (int64_t i = 0; i < count; i++) step<T>(matrices[i], s, scratch);
     blas::brgemm_release();
@@ -124,10 +134,10 @@ void steps(const Matrix* matrices, int64_t count, const Settings& s, int n_threa
 
 }  // namespace
 
-extern "C" void wikigpt_muon(int bf16, const Matrix* matrices, int64_t count, const Settings* settings, int n_threads) {
-  if (bf16) {
-    steps<BFloat16>(matrices, count, *settings, n_threads);
-  } else {
-    steps<float>(matrices, count, *settings, n_threads);
-  }
+extern "C" int64_t wikigpt_muon(int bf16, const Matrix* matrices, int64_t count, const Settings* settings,
+                                int n_threads) {
+  return guarded([&] {
+    (bf16 ? steps<BFloat16> : steps<float>)(matrices, count, *settings, n_threads);
+    return 0;
+  });
 }

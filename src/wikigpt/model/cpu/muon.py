@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wikigpt.model.cpu.build import library
+from wikigpt.model.cpu.build import call
 
 
 class _Settings(ctypes.Structure):
@@ -35,7 +35,6 @@ def muon_step(matrices: Iterable[tuple[Tensor, Tensor, Tensor, float]], group: d
         matrices: parameter, gradient, momentum (each fp32 and contiguous) and the learning rate's factor.
         group: torch's parameter group: `lr`, `weight_decay`, `momentum`, `ns_coefficients`, `eps`, `ns_steps`.
     """
-    loaded = library()
     entries = [_Matrix(p.data_ptr(), m.data_ptr(), g.data_ptr(), *p.shape, f) for p, g, m, f in matrices]
     settings = _Settings(
         group["lr"],
@@ -46,6 +45,4 @@ def muon_step(matrices: Iterable[tuple[Tensor, Tensor, Tensor, float]], group: d
         group["ns_steps"],
     )
     array = (_Matrix * len(entries))(*entries)
-    loaded.functions.wikigpt_muon(
-        int(loaded.bf16), array, ctypes.c_int64(len(entries)), ctypes.byref(settings), torch.get_num_threads()
-    )
+    call("muon", torch.bfloat16, array, ctypes.c_int64(len(entries)), ctypes.byref(settings))

@@ -8,8 +8,6 @@
 // new size, and so there are few sizes.
 // `projections.py` calls this file.
 
-#include <omp.h>
-
 #include "vectors.h"
 
 namespace {
@@ -100,14 +98,6 @@ template <typename T>
 size_t room(int64_t n) {
   return n * sizeof(T) + 63;
 }
-
-// Memory for all threads, taken before they start, and for each of them.
-struct Memory {
-  Scratch shared;
-  size_t own;
-  Memory(size_t shared_bytes, size_t own_bytes) : shared(thread_scratch(shared_bytes + own_bytes)), own(own_bytes) {}
-  Scratch of_thread() const { return omp_get_thread_num() == 0 ? shared : thread_scratch(own); }
-};
 
 // The sum over threads of n numbers of each, in the order of the threads; no memory: a thread that did not run.
 void sum_threads(const std::vector<float*>& sums, int64_t offset, int64_t n, float* to) {
@@ -272,7 +262,8 @@ void heads_forward(const Shape& shape, const Stream& stream, const Part* parts, 
   const Head head(shape.head_dim);
   const int64_t ld = padded(shape.width), tile = tile_rows(shape.n_rows, n_threads), panel = head.size * ld;
   const int64_t n_heads = parts[0].n_heads + parts[1].n_heads + parts[2].n_heads;
-  Memory memory(room<T>(n_heads * panel), room<T>(tile * ld) + room<float>(tile * head.size) + room<T>(panel));
+  Memory memory(room<T>(n_heads * panel), room<T>(tile * ld) + room<float>(tile * head.size) + room<T>(panel),
+                n_threads);
   T* words = memory.shared.take<T>(n_heads * panel);
 #pragma omp parallel num_threads(n_threads)
   {
@@ -311,7 +302,7 @@ void heads_backward(const Shape& shape, const Stream& stream, const Part* parts,
   std::vector<float*> sums(n_threads);
   Memory memory(2 * room<T>(n_heads * panel),
                 3 * room<T>(tile * ld) + room<T>(tile * all) + room<T>(tile * head.size) + room<float>(n_sums) +
-                    room<float>(tile * std::max(ld, head.size)) + room<float>(head.size) + 2 * room<float>(panel));
+                    room<float>(tile * std::max(ld, head.size)) + room<float>(head.size) + 2 * room<float>(panel), n_threads);
   T *by_input = memory.shared.take<T>(n_heads * panel), *by_output = memory.shared.take<T>(n_heads * panel);
 #pragma omp parallel num_threads(n_threads)
   {
@@ -393,7 +384,8 @@ template <typename T>
 void add_forward(const Sizes& sizes, const T* y, const float* weight, const float* x, float* out, int n_threads) {
   const auto [n_rows, inputs, width] = sizes;
   const int64_t ld = padded(inputs), ld_out = padded(width), tile = tile_rows(n_rows, n_threads);
-  Memory memory(room<T>(ld_out * ld), room<T>(kColumns * ld) + room<T>(tile * ld) + room<float>(tile * kColumns));
+  Memory memory(room<T>(ld_out * ld), room<T>(kColumns * ld) + room<T>(tile * ld) + room<float>(tile * kColumns),
+                n_threads);
   T* words = memory.shared.take<T>(ld_out * ld);
 #pragma omp parallel num_threads(n_threads)
   {
@@ -434,7 +426,7 @@ void add_backward(const Sizes& sizes, const float* gradient, const T* y, const f
   std::vector<float*> sums(n_threads);
   Memory memory(room<T>(ld_out * ld), 3 * room<T>(tile * ld_out) + room<T>(ld_out * kColumns) + room<T>(tile * ld) +
                                           room<T>(tile * kColumns) + room<float>(tile * kColumns) +
-                                          room<float>(ld_out * ld) + room<float>(ld_out * kColumns));
+                                          room<float>(ld_out * ld) + room<float>(ld_out * kColumns), n_threads);
   T* words = memory.shared.take<T>(ld_out * ld);
 #pragma omp parallel num_threads(n_threads)
   {
@@ -496,29 +488,37 @@ void add_backward(const Sizes& sizes, const float* gradient, const T* y, const f
 
 extern "C" {
 
-void wikigpt_heads_forward(int bf16, const Shape* shape, const Stream* stream, const Part* parts, int n_threads) {
-  (bf16 ? heads_forward<BFloat16> : heads_forward<float>)(*shape, *stream, parts, n_threads);
+int64_t wikigpt_heads_forward(int bf16, const Shape* shape, const Stream* stream, const Part* parts, int n_threads) {
+  return guarded([&] {
+    (bf16 ? heads_forward<BFloat16> : heads_forward<float>)(*shape, *stream, parts, n_threads);
+    return 0;
+  });
 }
 
-void wikigpt_heads_backward(int bf16, const Shape* shape, const Stream* stream, const Part* parts, int n_threads) {
-  (bf16 ? heads_backward<BFloat16> : heads_backward<float>)(*shape, *stream, parts, n_threads);
+int64_t wikigpt_heads_backward(int bf16, const Shape* shape, const Stream* stream, const Part* parts, int n_threads) {
+  return guarded([&] {
+    (bf16 ? heads_backward<BFloat16> : heads_backward<float>)(*shape, *stream, parts, n_threads);
+    return 0;
+  });
 }
 
-void wikigpt_add_forward(int bf16, const Sizes* sizes, const void* y, const float* weight, const float* x, float* out,
-                         int n_threads) {
+int64_t wikigpt_add_forward(int bf16, const Sizes* sizes, const void* y, const float* weight, const float* x,
+                            float* out, int n_threads) {
   auto run = [&](auto zero) {
     add_forward(*sizes, static_cast<const decltype(zero)*>(y), weight, x, out, n_threads);
+    return 0;
   };
-  bf16 ? run(BFloat16()) : run(0.0f);
+  return guarded([&] { return bf16 ? run(BFloat16()) : run(0.0f); });
 }
 
 // `dy` and `d_weight` may be null: not asked for.
-void wikigpt_add_backward(int bf16, const Sizes* sizes, const float* gradient, const void* y, const float* weight,
-                          void* dy, float* d_weight, int n_threads) {
+int64_t wikigpt_add_backward(int bf16, const Sizes* sizes, const float* gradient, const void* y, const float* weight,
+                             void* dy, float* d_weight, int n_threads) {
   auto run = [&](auto zero) {
     using T = decltype(zero);
     add_backward(*sizes, gradient, static_cast<const T*>(y), weight, static_cast<T*>(dy), d_weight, n_threads);
+    return 0;
   };
-  bf16 ? run(BFloat16()) : run(0.0f);
+  return guarded([&] { return bf16 ? run(BFloat16()) : run(0.0f); });
 }
 }

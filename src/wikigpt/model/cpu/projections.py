@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wikigpt.model.cpu.build import library
+from wikigpt.model.cpu.build import call, library
 
 
 class _Shape(ctypes.Structure):
@@ -153,9 +153,7 @@ def _project_heads(
     assert inputs[0] is not None
     shape = _Shape(batch * tokens, tokens, inputs[0].shape[2], dim, eps)
     stream = _Stream(x, gain, dx, d_gain)
-    function = getattr(library().functions, f"wikigpt_heads_{name}")
-    bf16 = int(heads[0].dtype == torch.bfloat16)
-    function(bf16, ctypes.byref(shape), ctypes.byref(stream), parts, torch.get_num_threads())
+    call(f"heads_{name}", heads[0].dtype, ctypes.byref(shape), ctypes.byref(stream), parts)
 
 
 @torch.library.custom_op("wikigpt::cpu_norm_qkv", mutates_args=(), device_types="cpu")
@@ -262,12 +260,8 @@ def _project_add(y: Tensor, weight: Tensor, x: Tensor, dtype: torch.dtype) -> Te
     dense, weight, x = _dense(y, _type(dtype)), weight.contiguous(), x.contiguous()
     out = torch.empty_like(x)
     sizes = _Sizes(batch * tokens, heads * dim, width)
-    library().functions.wikigpt_add_forward(
-        int(dense.dtype == torch.bfloat16),
-        ctypes.byref(sizes),
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in (dense, weight, x, out)),
-        torch.get_num_threads(),
-    )
+    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (dense, weight, x, out))
+    call("add_forward", dense.dtype, ctypes.byref(sizes), *pointers)
     return out
 
 
@@ -286,12 +280,8 @@ def _project_add_backward(
     dy = dense.new_empty(dense.shape if y_needed else (0, 0, 0, 0))
     d_weight = weight.new_empty(weight.shape if weight_needed else 0)
     sizes = _Sizes(batch * tokens, heads * dim, grad.shape[-1])
-    library().functions.wikigpt_add_backward(
-        int(dense.dtype == torch.bfloat16),
-        ctypes.byref(sizes),
-        *(ctypes.c_void_p(_at(tensor)) for tensor in (grad, dense, weight, dy, d_weight)),
-        torch.get_num_threads(),
-    )
+    pointers = (ctypes.c_void_p(_at(tensor)) for tensor in (grad, dense, weight, dy, d_weight))
+    call("add_backward", dense.dtype, ctypes.byref(sizes), *pointers)
     return dy.transpose(1, 2).to(y.dtype), d_weight
 
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <ATen/native/CPUBlas.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <cfloat>
@@ -14,8 +15,15 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <utility>
 #include <vector>
+
+// What each thread keeps from call to call, so that no call waits for fresh pages; all operators share it.
+inline thread_local std::vector<char> wikigpt_thread_memory;
+// What `Memory` has made sure of for each of the threads that work for this one.
+inline thread_local size_t wikigpt_granted = 0;
+inline thread_local int wikigpt_threads = 0;
 
 namespace {
 
@@ -162,11 +170,51 @@ struct Scratch {
   }
 };
 
-// Memory that each thread keeps from call to call, so that no call waits for fresh pages.
 Scratch thread_scratch(size_t bytes) {
-  static thread_local std::vector<char> memory;
-  if (memory.size() < bytes + 64) memory.resize(bytes + 64);
+  auto& memory = wikigpt_thread_memory;
+  if (memory.size() < bytes + 64) {
+    std::vector<char>().swap(memory);
+    memory.resize(bytes + 64);
+  }
   return {memory.data() + 64 - reinterpret_cast<uintptr_t>(memory.data()) % 64};
+}
+
+// Memory that all threads of a parallel region share, and some for each of them.
+struct Memory {
+  Scratch shared;
+  size_t own;
+
+  // Throws std::bad_alloc here, where Python can be told: within a parallel region nothing may be thrown.
+  Memory(size_t shared_bytes, size_t own_bytes, int n_threads) : own(own_bytes) {
+    if (n_threads != wikigpt_threads || own_bytes > wikigpt_granted) {
+      bool failed = false;
+      wikigpt_granted = 0;
+#pragma omp parallel num_threads(n_threads) reduction(|| : failed)
+      try {
+        thread_scratch(own_bytes);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
+      if (failed) throw std::bad_alloc();
+      wikigpt_threads = n_threads;
+      wikigpt_granted = own_bytes;
+    }
+    shared = thread_scratch(shared_bytes + own_bytes);
+  }
+
+  Scratch of_thread() const { return omp_get_thread_num() == 0 ? shared : thread_scratch(own); }
+};
+
+// What `run` returns, or kNoMemory, which Python raises as MemoryError.
+constexpr int64_t kNoMemory = INT32_MIN;
+
+template <typename F>
+int64_t guarded(F run) {
+  try {
+    return run();
+  } catch (const std::bad_alloc&) {
+    return kNoMemory;
+  }
 }
 
 }  // namespace
