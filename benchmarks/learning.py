@@ -33,6 +33,7 @@ from wikigpt.tokens import Shard, build_tokenizer, load_tokenizer, open_shards, 
 from wikigpt.train import CausalLM, TrainConfig, train
 from wikigpt.train.batches import Batch
 from wikigpt.train.machine import measure_machine, physical_cores
+from wikigpt.train.objectives import uncompile
 
 DATA = Path(os.environ.get("WIKIGPT_DATA") or Path(__file__).parents[2] / "shared" / "data") / "text"
 TRAIN_BYTES = 50_000_000
@@ -120,7 +121,8 @@ def our_bits(tokens: Path, folder: Path, began: float, minutes: float) -> float:
     settings = TrainConfig(minutes=left, **OURS)
     state = train(model, CausalLM(), {"train": shards["train"]}, settings, folder).state
     note("ours", began, state.step, state.tokens, f"compiled: {state.compiled}, {state.precision}")
-    objective = CausalLM().plain(model.eval())
+    uncompile(model.eval())
+    objective = CausalLM()
     held_out = shards["held out"]
     return bits_per_byte(lambda batch: objective.loss(model, batch), held_out, len(held_out.tokens))
 

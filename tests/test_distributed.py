@@ -257,6 +257,13 @@ def test_torchrun_starts_killed_ranks_again_and_the_run_goes_on(corpus, tmp_path
     assert losses(metrics.parent, "step") == list(range(1, 61))
 
 
+def test_a_build_is_refused_beside_others_but_not_where_a_cluster_only_sets_the_world_size():
+    for rank, expected in (({"RANK": "0"}, "a build is one process"), ({}, "there is nothing to build from")):
+        command = [sys.executable, "-m", "wikigpt", "build", "small"]
+        built = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WORLD_SIZE": "2", **rank})
+        assert built.returncode == 2 and expected in built.stderr
+
+
 def test_a_mistake_is_told_once_and_nobody_waits(corpus, tmp_path):
     begin = time.monotonic()
     command = pretrain(corpus, tmp_path / "base", steps=5, batch_size=7)

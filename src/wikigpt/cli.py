@@ -16,6 +16,7 @@ import typer
 
 from wikigpt import __version__
 from wikigpt.errors import UserError
+from wikigpt.launch import is_main, launched
 
 app = typer.Typer(
     name="wikigpt",
@@ -75,14 +76,9 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    if not _one_of_many() or _first_to_speak():
+    if not launched() or _first_to_speak():
         print(f"wikigpt: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _one_of_many() -> bool:
-    """Whether a launcher such as torchrun started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _first_to_speak() -> bool:
@@ -153,7 +149,7 @@ def build(
     chosen = load_recipe(name, _with_base(set_, base))
     if minutes is not None:
         run_build = partial(build_within, minutes, kept=keys_set(name, set_))
-    if _one_of_many():
+    if launched():
         raise UserError("a build is one process; start only `wikigpt pretrain` and `wikigpt finetune` by torchrun.")
     if dump:
         chosen.corpus.inputs = [str(path) for path in dump]
@@ -384,7 +380,6 @@ def pretrain(
         torchrun --nproc-per-node 8 -m wikigpt pretrain corpus --tokenizer tokenizer -o base   # docs/scaling.md
     """
     from wikigpt import stages
-    from wikigpt.artifacts import fingerprint, sha256_file, write_atomic
     from wikigpt.recipe import load_recipe
     from wikigpt.train.distributed import main_first
 
@@ -403,12 +398,7 @@ def pretrain(
         def prepare() -> None:
             if base is not None:
                 stages.pretrained_tokenizer(base, with_tokenizer)
-            sources = [path for path in (corpus / "corpus.json", with_tokenizer / "tokenizer.json") if path.is_file()]
-            made_of, marker = fingerprint(*map(sha256_file, sources)), work / "tokens.made_of"
-            made = (work / "tokens" / "tokens.json").is_file() and marker.is_file() and marker.read_text() == made_of
-            if not made:  # a large wiki takes an hour to encode
-                stages.tokens(corpus, with_tokenizer, work / "tokens", progress=progress)
-                write_atomic(marker, made_of)
+            stages.tokens(corpus, with_tokenizer, work / "tokens", reuse=True, progress=progress)
 
         main_first(prepare)
         return stages.pretrain(
@@ -696,7 +686,7 @@ def _display(quiet: bool) -> Iterator[Any]:
     from wikigpt.display import QuietDisplay, TerminalDisplay
 
     try:
-        if quiet or int(os.environ.get("RANK", "0")) > 0:
+        if quiet or not is_main():
             yield QuietDisplay()
         else:
             with TerminalDisplay() as display:
@@ -724,7 +714,7 @@ def _one_stage(
 
 def _joined() -> AbstractContextManager[Any]:
     """The process group of a run in several processes; torch is not imported for it in one."""
-    if not _one_of_many():
+    if not launched():
         return nullcontext()
     from wikigpt.train.distributed import joined
 

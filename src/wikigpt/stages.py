@@ -65,17 +65,31 @@ def _sampled(corpus: Path, limit: int) -> Iterator[Document]:
             yield document
 
 
-def tokens(corpus: Path, tokenizer: Path, output: Path, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Encode a corpus: training articles as split "train", held-out ones as a split per language."""
+def tokens(
+    corpus: Path, tokenizer: Path, output: Path, *, reuse: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Encode a corpus: training articles as split "train", held-out ones as a split per language.
+
+    Args:
+        reuse: leave an `output` that was made of these already as it is; a large wiki takes an hour to encode.
+    """
     from wikigpt.tokens import load_tokenizer, tokenizer_sha256, write_text_tokens
 
+    corpus_manifest(corpus)  # says what is wrong with it
+    loaded = load_tokenizer(tokenizer)
+    made_of = {
+        "corpus_sha256": sha256_file(corpus / "corpus.json"),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+    }
+    if reuse and (output / "tokens.json").is_file():
+        manifest: dict[str, Any] = read_json(output / "tokens.json")
+        if made_of.items() <= manifest.items():
+            return manifest
     documents = (
         ("train" if document.split == "train" else document.lang, article_text(document))
         for document in read_corpus(corpus)
     )
-    return write_text_tokens(
-        output, documents, load_tokenizer(tokenizer), tokenizer_sha256(tokenizer), progress=progress
-    )
+    return write_text_tokens(output, documents, loaded, **made_of, progress=progress)
 
 
 def pretrain(
@@ -101,10 +115,10 @@ def pretrain(
     """
     import torch
 
+    from wikigpt.launch import is_main
     from wikigpt.model import Transformer, save_model
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
     from wikigpt.train import CausalLM, MaskedLM, train
-    from wikigpt.train.distributed import is_main
     from wikigpt.train.trouble import in_plain_words
 
     check_output_folder(output, "config.json")
@@ -152,12 +166,13 @@ def finetune(
         base: model folder, or .gguf file.
         work: folder for encoded conversations, checkpoints and metrics.
     """
+    from wikigpt.launch import is_main
     from wikigpt.model import save_model
     from wikigpt.model.importing import load_pretrained, weight_files
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256, write_chat_tokens
     from wikigpt.tokens.tokenizer import CHAT_TEMPLATE
     from wikigpt.train import Chat, train
-    from wikigpt.train.distributed import is_main, main_first
+    from wikigpt.train.distributed import main_first
     from wikigpt.train.trouble import in_plain_words
 
     check_output_folder(output, "config.json")

@@ -253,7 +253,7 @@ class Block(nn.Module):
         attention, mlp = self.self_attn, self.mlp
         first, second = self.input_layernorm, self.post_attention_layernorm
         assert isinstance(mlp, SwiGLU) and isinstance(first, RMSNorm) and isinstance(second, RMSNorm) and angles
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = cpu.product_dtype()
         q_gain, k_gain = (m.weight if isinstance(m, RMSNorm) else None for m in (attention.q_norm, attention.k_norm))
         q, k, v = cpu.norm_qkv(
             x,

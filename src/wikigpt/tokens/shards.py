@@ -138,9 +138,14 @@ def write_text_tokens(
     tokenizer: Tokenizer,
     tokenizer_sha256: str,
     *,
+    corpus_sha256: str = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Encode `(split, text)` documents, each opened by `<|endoftext|>`; returns the manifest."""
+    """Encode `(split, text)` documents, each opened by `<|endoftext|>`; returns the manifest.
+
+    Args:
+        corpus_sha256: what the manifest is to say of the documents' origin.
+    """
     end = tokenizer.token_to_id(END_OF_TEXT)
     if end is None:
         raise UserError(f"this tokenizer has no {END_OF_TEXT} token to open an article with.")
@@ -156,7 +161,7 @@ def write_text_tokens(
             if progress:
                 progress(done, 0, f"{done:,} articles")
 
-    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=False)
+    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=False, extra={"corpus_sha256": corpus_sha256})
 
 
 def write_chat_tokens(

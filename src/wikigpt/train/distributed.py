@@ -22,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.optim import Muon, Optimizer
 
 from wikigpt.errors import UserError
+from wikigpt.launch import launched
 from wikigpt.model import Transformer
 from wikigpt.train.batches import Batch
 from wikigpt.train.trouble import TrainingError
@@ -114,11 +115,6 @@ class World:
         return result
 
 
-def launched() -> bool:
-    """Whether torchrun, or another launcher with its environment, started this process beside others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 @contextmanager
 def joined() -> Iterator[World]:
     """The world of this process, joined if need be; alone where it was not `launched` with others.
@@ -167,11 +163,6 @@ def _nccl() -> Any:
     return dist.new_group(backend="nccl")
 
 
-def is_main() -> bool:
-    """Whether this process is the one that writes and shows things: the only one, or rank 0."""
-    return not launched() or os.environ["RANK"] == "0"
-
-
 def main_first(work: Callable[[], Any]) -> None:
     """Have the main process do `work`, such as write a file; the others wait for it."""
     with joined() as world:
@@ -185,9 +176,9 @@ def first_to_speak() -> bool:
 
     The counter is in the launcher's store, which outlives the ranks; where it cannot be reached, each speaks.
     """
-    if not launched():
+    address, port = os.environ.get("MASTER_ADDR"), int(os.environ.get("MASTER_PORT", "0"))
+    if not launched() or not address:
         return True
-    address, port = os.environ.get("MASTER_ADDR", ""), int(os.environ.get("MASTER_PORT", "0"))
     try:
         store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

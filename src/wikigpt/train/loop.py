@@ -26,7 +26,7 @@ from wikigpt.train.distributed import World, joined, parallel, whole
 from wikigpt.train.evaluation import HeldOut, autocast_for, evaluate_shards
 from wikigpt.train.machine import Machine, measure_machine, physical_cores
 from wikigpt.train.metrics import Progress, RunLog, about_run
-from wikigpt.train.objectives import Objective
+from wikigpt.train.objectives import Objective, uncompile
 from wikigpt.train.optimizers import fuse_muon, learning_rate_factor, make_optimizers, set_learning_rate
 from wikigpt.train.samples import Sampler
 from wikigpt.train.trouble import (
@@ -357,7 +357,8 @@ class _Run:
             self._say("torch.compile does not work here; going on without it")
         pays = self.world.max(seconds) < plain
         if not pays:
-            self.objective = objective.plain(self.model)
+            self.objective = objective
+            uncompile(self.model)
         return pays
 
     def _seconds_left(self) -> float:

@@ -30,8 +30,7 @@ def summed_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Te
 
 def fused_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
     """`summed_cross_entropy` by `cpu.cross_entropy`, which never holds the logits."""
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    return cpu.cross_entropy(hidden, head, targets, bias, dtype=dtype)
+    return cpu.cross_entropy(hidden, head, targets, bias, dtype=cpu.product_dtype())
 
 
 def chunked_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -123,12 +122,11 @@ class Objective:
             return self  # the others are made of operators that compiling does not make faster
         return replace(self, cross_entropy=torch.compile(summed_cross_entropy, dynamic=False))
 
-    def plain(self, model: Transformer) -> Self:
-        """Undo `compiled`."""
-        for layer in model.model.layers:
-            layer._compiled_call_impl = None
-        own = self.cross_entropy in (chunked_cross_entropy, fused_cross_entropy)
-        return self if own else replace(self, cross_entropy=summed_cross_entropy)
+
+def uncompile(model: Transformer) -> None:
+    """Undo what `Objective.compiled` does to a model; the objective from before still has its own loss."""
+    for layer in model.model.layers:
+        layer._compiled_call_impl = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from wikigpt.artifacts import read_json
 from wikigpt.errors import UserError
@@ -360,22 +361,16 @@ def corpus_tokens(corpus: Path, lang: str | None) -> int:
     return round(facts["characters"] * sum(per_character) / len(per_character))
 
 
-def parse_memory(text: str) -> float:
+def parse_memory(text: str) -> int:
     """Bytes of "4GB", "500 MB" or "2.5GiB".
 
     Raises:
         UserError: it is none of these.
     """
-    units = {"": 1, "B": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-    number = text.strip().rstrip("BbIiKkMmGgTt ")
-    unit = text.strip()[len(number) :].strip().upper().removesuffix("B")
     try:
-        size = float(number) * units[unit]
-    except (ValueError, KeyError):
-        size = math.nan
-    if not 0 < size < math.inf:
-        raise UserError(f"--memory {text!r}: write it as 4GB or 500MB.")
-    return size
+        return TypeAdapter(ByteSize).validate_python(text.strip())
+    except ValidationError as error:
+        raise UserError(f"--memory {text!r}: write it as 4GB or 500MB.") from error
 
 
 def _shapes(model: ModelConfig, heads: Iterator[int] | range | tuple[int, ...]) -> Iterator[ModelConfig]:

@@ -1,7 +1,7 @@
 """Operators for training on CPUs, written in C++ for what torch does slowly there."""
 
 from wikigpt.model.cpu.attention import attention
-from wikigpt.model.cpu.build import available, unavailable_because
+from wikigpt.model.cpu.build import available, product_dtype, unavailable_because
 from wikigpt.model.cpu.cross_entropy import cross_entropy
 from wikigpt.model.cpu.mlp import norm_swiglu
 from wikigpt.model.cpu.muon import muon_step
@@ -14,6 +14,7 @@ __all__ = [
     "muon_step",
     "norm_qkv",
     "norm_swiglu",
+    "product_dtype",
     "project_add",
     "unavailable_because",
 ]

@@ -99,6 +99,11 @@ def library() -> Library:
     return loaded
 
 
+def product_dtype() -> torch.dtype:
+    """What plain torch would multiply fp32 matrices in on a CPU at this moment: autocast's dtype, or fp32."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+
+
 def call(name: str, dtype: torch.dtype, *arguments: Any) -> int:
     """Call one of the library's functions, with as many threads as torch has.
 
