@@ -53,9 +53,9 @@ def prepare(lang: str, data: Path, work: Path) -> None:
         stages.tokens(corpus, tokenizer, tokens)
 
 
-def run(lang: str, heads: int, thousands: int, work: Path) -> dict[str, Any]:
-    """Train one model and return its point."""
-    recipe, folder = load_recipe("small"), work / lang / f"{heads}-{thousands}"
+def run(lang: str, heads: int, thousands: int, work: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+    """Train one model in `folder`, with `changes` of the recipe's settings for pretraining; return its point."""
+    recipe = load_recipe("small")
     shards = open_shards(work / lang / "tokens")
     config = ladder(heads, vocab_size=recipe.tokenizer.vocab_size, context_length=recipe.model.context_length)
     rows = batch_tokens(thousands * 1024) // config.context_length
@@ -66,6 +66,8 @@ def run(lang: str, heads: int, thousands: int, work: Path) -> dict[str, Any]:
         "micro_batch_size": 4,  # one compiled graph serves all runs of a shape
         "evaluate_every": 10**6,
         "evaluation_tokens": 200_000,
+        "samples": [],
+        **changes,
     }
     torch.manual_seed(recipe.seed)
     begin = time.perf_counter()
@@ -140,10 +142,11 @@ def main() -> None:
         done = {(p["lang"], p["heads"], round(p["tokens"] / 1024)) for p in points}
         for lang, heads, thousands in GRID:
             if (lang, heads, thousands) not in done:
+                folder = options.work / lang / f"{heads}-{thousands}"
                 if options.again:
-                    shutil.rmtree(options.work / lang / f"{heads}-{thousands}", ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
                 prepare(lang, options.data, options.work)
-                points.append(run(lang, heads, thousands, options.work))
+                points.append(run(lang, heads, thousands, options.work, folder))
                 print(points[-1], flush=True)
                 _write(options.points, {**stored, "points": points})
     if not points:
