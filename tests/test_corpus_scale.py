@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -18,9 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from test_corpus_build import LOREM, dump, many_pages, page
-from wikigpt.corpus import build_corpus, clean, corpus_manifest, executors, read_corpus, shards
+from wikigpt.corpus import build_corpus, clean, corpus_manifest, executors, filters, read_corpus, shards
 from wikigpt.corpus.clean import Cleaned, Settings
-from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, checksum, find_duplicates, sketches
+from wikigpt.corpus.dedup import (
+    DUPLICATE,
+    KEPT,
+    NEAR_DUPLICATE,
+    PERMUTATIONS,
+    checksum,
+    find_duplicates,
+    sketches,
+    windows,
+    windows_in_python,
+)
 from wikigpt.corpus.dump import Damage
 from wikigpt.corpus.merge import Work
 from wikigpt.corpus.shards import read_shards, single_pages
@@ -194,6 +205,39 @@ def test_near_duplicates(tmp_path: Path) -> None:
     assert [(row["title"], row["reason"]) for row in aside] == [("Second", "near_duplicate"), ("Copy", "duplicate")]
     manifest = build_corpus(tmp_path / "a.xml", tmp_path / "c", near_duplicates=None)
     assert manifest["drops"] == {"duplicate": 1}
+
+
+@pytest.mark.skipif(windows is windows_in_python, reason="the compiled modules were not built")
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.binary(max_size=99) | st.sampled_from([b"x" * 40, b"\xff" * 40, b"\0" * 500]), max_size=9).map(
+        b"".join
+    ),
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_windows_are_hashed_as_in_python(text: bytes, sampled: bool, count: int) -> None:
+    compiled, plain = (np.zeros(count + len(text), np.uint64) for _ in range(2))
+    numbers = (sampled, 0x9E3779B97F4A7C15, 1 << 62)
+    end = windows(text, compiled, count, *numbers)
+    assert end == windows_in_python(text, plain, count, *numbers)
+    assert end == count + max(0, len(text) - 31) or (sampled and end < count + len(text))
+    assert compiled.tolist() == plain.tolist()
+    if text:
+        with pytest.raises(ValueError, match="room"):
+            windows(text, compiled[1:], count, *numbers)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.sampled_from("aZé×Ж\u0300一中龥鿿豈がー・한𠀀0٣_ \n.。\ud800"), min_size=1, max_size=60),
+    st.sampled_from(["en", "zh", "ja", "ko", "ru", "xx"]),
+)
+def test_a_short_cut_drops_the_same(text: str, lang: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        quick = filters.reason_to_drop(text, lang, 0)
+        patch.setattr(filters, "_at_least", lambda *_: -1)
+        assert quick == filters.reason_to_drop(text, lang, 0)
 
 
 @given(

@@ -18,6 +18,7 @@ from wikigpt.corpus.filters import BOILERPLATE
 from wikigpt.corpus.shards import pages_of, read_shards
 from wikigpt.corpus.source import Source
 from wikigpt.corpus.wikitext import Article, Options, kernels, read_wikitext, scan
+from wikigpt.corpus.wikitext.phrases import phrases
 
 try:
     from wikigpt.corpus.wikitext import native
@@ -25,6 +26,8 @@ except ImportError:
     native = None
 
 KERNELS = (
+    "Words",
+    "cut_at_marks",
     "drop_empty_sections",
     "follows",
     "heading_lines",
@@ -41,7 +44,7 @@ compiled = pytest.mark.skipif(native is None, reason="the compiled modules were 
 
 # What the passes look for, and characters of one, two and four bytes with other properties.
 ALPHABET = [
-    *"abz XY-019.,:;#*=|/!<>[]{}'\"_&\n\t\r\x0b\x1c\x7f\x00\x05\x06",
+    *"abz XY-019.,:;#*=|/!<>[]{}'\"_&\n\t\r\x0b\x1c\x7f\x00\x01\x02\x03\x04\x05\x06",
     *"\x85\xa0\xadéſKİıμ\u0300\u0301\u0345\u0374\u0387\u1100\u1161\u11a8\u1680\u2000\u2001\u2002\u2009\u200b\u200c\u200d",
     *"\u2010\u2014\u2019\u2026\u2028\u2029\u202a\u202f\u205f\u2060\u2061\u2069\u206f\u2126\u212b\u3000\u3001\u302a\u3099",
     *"がガ中文한국ﬁ！～｟豈\uac00\ud7a3\ud800\udfff\ufeff\uffff😀𝅗𝅥𠀀",
@@ -151,6 +154,9 @@ MARKUP = [
         "\n== References ==\n",
         "\x06## a\n",
         "\x06### b\n",
+        "\x04" + "\x03" * 16,
+        "\x04" * 17,
+        "\x04" + "\x03\x04" * 7,
     ),
 ]
 texts = st.lists(st.sampled_from(ALPHABET + MARKUP) | st.text(max_size=3), max_size=40).map("".join)
@@ -198,6 +204,7 @@ def test_every_pass_gives_what_it_gives_in_python(text: str) -> None:
         same("follows", text, c, before)
         same("places", text, c)
     same("next_tag", text, 0, 0, NAMES)
+    same("cut_at_marks", text)
     start = text.find("<") + 1
     same("next_tag", text, start, start, NAMES)
 
@@ -209,6 +216,73 @@ def test_every_pass_over_a_longer_text(text: str) -> None:
     """Long enough for many characters to be looked at in one go, before and behind what is looked for."""
     for long in (f"{'a b ' * 30}{text}{'c' * 70}\n", f"{'中文' * 30}{text}{'d. ' * 40}", f"{text}\n" * 5):
         test_every_pass_gives_what_it_gives_in_python.hypothesis.inner_test(long)  # type: ignore[attr-defined]
+
+
+@compiled
+@settings(max_examples=500, deadline=None)
+@given(st.text("ab中文😀"), st.dictionaries(st.text("ab中文😀", min_size=1, max_size=4), st.text("xy", max_size=2)))
+def test_the_same_words_are_taken(text: str, words: dict[str, str]) -> None:
+    sources = [*words, "a"]
+    taken: list[tuple[bool, str]] = []
+    expected: list[tuple[bool, str]] = []
+    native.Words(sources).take(text, words, taken)
+    scan.Words(sources).take(text, words, expected)
+    assert taken == expected
+
+
+# Conversion
+
+
+@pytest.fixture(scope="module")
+def opencc() -> Callable[[str], str]:
+    return pytest.importorskip("opencc").OpenCC("t2s").convert  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def compiled_converter(opencc: Callable[[str], str]) -> Callable[[str], str]:
+    return native.Converter(opencc, phrases("t2s"))  # type: ignore[no-any-return]
+
+
+Convert = Callable[[str], str]
+PHRASES = sorted(phrases("t2s") or {"乾隆"})
+PARTS = sorted({phrase[i:j] for phrase in PHRASES for i in range(len(phrase)) for j in range(i + 1, len(phrase) + 1)})
+ODD = [*"\x00 \na。著㑮⿰⿱⿲⿳⿾\ufe00\ufe0f\uffff豈龜😀𠀀𡞵\U000e0100\U0002f800"]
+
+
+def test_the_phrases_are_known() -> None:
+    """All wheels of opencc can list them; without, conversion is right but slow."""
+    assert {"乾隆", "憑藉"} <= set(phrases("t2s") or ())
+    assert phrases("s2tw") is None, "it converts twice: the second time, other characters are neighbours"
+    assert phrases("no-such-configuration") is None
+
+
+@compiled
+@settings(max_examples=1000, deadline=None)
+@given(text=st.lists(st.sampled_from(PARTS) | st.sampled_from(ODD) | st.text(max_size=2)).map("".join))
+@example(text="乾隆")
+@example(text="乾")
+@example(text="⿰乾隆\n漢")
+@example(text="豈\ufe00乾豈隆")
+def test_conversion_is_that_of_opencc(text: str, opencc: Convert, compiled_converter: Convert) -> None:
+    text = text.encode(errors="ignore").decode()
+    assert compiled_converter(text) == opencc(text)
+
+
+@compiled
+def test_any_character_between_others_is_converted_as_by_opencc(opencc: Convert, compiled_converter: Convert) -> None:
+    characters = [chr(code) for code in range(1, 0x30000) if not (0xD800 <= code < 0xE000 or 0x2FF0 <= code < 0x3000)]
+    for before, after in ("乾隆", "沈默", "漢漢", ("", "\ufe00")):
+        text = "\n".join(f"{before}{character}{after}" for character in characters)
+        assert compiled_converter(text) == opencc(text)
+
+
+@compiled
+def test_real_pages_are_converted_as_by_opencc(opencc: Convert, compiled_converter: Convert) -> None:
+    if not (DATA / "zhwiki-33pages.xml.gz").exists():
+        pytest.skip(f"{DATA / 'zhwiki-33pages.xml.gz'} is not there")
+    for shard in read_shards(0, Source(DATA / "zhwiki-33pages.xml.gz"), None):
+        for page in pages_of(shard):
+            assert compiled_converter(page.text) == opencc(page.text)
 
 
 @contextmanager
@@ -245,10 +319,13 @@ def test_real_pages_are_read_alike(name: str) -> None:
     if not (DATA / name).exists():
         pytest.skip(f"{DATA / name} is not there")
     lang = name[: name.index("wiki-")]
+    variant = "zh-hans" if lang == "zh" else None
     pages = [page for shard in read_shards(0, Source(DATA / name), None) for page in pages_of(shard)]
 
     def read(options: Options) -> list[Article]:
-        return [read_wikitext(page.text, lang=lang, title=page.title, options=options) for page in pages]
+        return [
+            read_wikitext(page.text, lang=lang, variant=variant, title=page.title, options=options) for page in pages
+        ]
 
     for options in (Options(skip_sections=BOILERPLATE), Options(keep_tables=True)):
         expected = read(options)

@@ -15,7 +15,6 @@ from wikigpt.corpus.clean import PAGE_SECONDS, Privacy, Settings
 from wikigpt.corpus.dump import Damage, Site
 from wikigpt.corpus.executors import Executor, clean_all
 from wikigpt.corpus.merge import LENGTH_EDGES, Merged, Work, merge
-from wikigpt.corpus.report import write_report
 from wikigpt.corpus.shards import Shard, line_before, read_shards
 from wikigpt.corpus.source import STDIN, Source, list_inputs
 from wikigpt.corpus.wikitext.templates import compile_rules
@@ -142,6 +141,8 @@ def build_corpus(
                 manifest = _manifest(sources, reading, merged, settings, max_documents, locked)
                 write_json(finished / MANIFEST, manifest)
                 if report:
+                    from wikigpt.corpus.report import write_report
+
                     seconds = round(time.monotonic() - started, 1)
                     # The samples of an encrypted corpus would lie open in the report.
                     samples = [] if locked else merged.samples
@@ -234,7 +235,9 @@ class _Reading:
                         return
                     self.damage.append(f"{source.name}: {damage.problem}")
 
-        results = clean_all(unfinished(), self.settings, secret, executor=executor, workers=workers)
+        results = clean_all(
+            unfinished(), self.settings, secret, executor=executor, workers=workers, put_down=self.work.put_down
+        )
         try:
             for shard, cleaned in results:
                 self.pages_here += cleaned.facts["seen"]

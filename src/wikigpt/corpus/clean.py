@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 from wikigpt.corpus import extracted
@@ -63,10 +64,10 @@ class Settings:
 
 @dataclass(slots=True)
 class Cleaned:
-    """A finished shard: Arrow files as bytes, and the counts that go into the manifest."""
+    """A finished shard: Arrow files as bytes or where they lie, and the counts that go into the manifest."""
 
-    documents: bytes  # the corpus's columns, `page` (the title in the wiki), `length`, `checksum` and `sketch`
-    dropped: bytes  # documents that were left out, if they are to be kept aside
+    documents: bytes | Path  # the corpus's columns, `page` (the title in the wiki), `length`, `checksum` and `sketch`
+    dropped: bytes | Path  # documents that were left out, if they are to be kept aside
     facts: dict[str, Any]
 
 
@@ -373,7 +374,7 @@ class _Cleaner:
         # first character shall lie in as many windows of 32 bytes as any other.
         whole = (b"%31s%s\n%s" % (b"", title, text) for title, text in zip(titles, texts, strict=True))
         sketched = sketches(whole) if self.settings.near_duplicates else [None] * len(texts)
-        documents = table(result.documents)
+        documents = table(result.documents, texts)
         documents = documents.append_column("page", pa.array(result.pages, pa.string()))
         lengths = (len(document.text) for document in result.documents)
         documents = documents.append_column("length", pa.array(lengths, pa.uint32()))

@@ -5,6 +5,8 @@ ten Chinese characters), sketched by MinHash (Broder 1997) and found by bands of
 """
 
 import hashlib
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,8 +19,8 @@ BANDS = 16  # of 8 values: at similarity 0.9 one of 10,000 pairs is overlooked, 
 SEED = 1
 KEPT, DUPLICATE, NEAR_DUPLICATE = 0, 1, 2
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
-_EVERY_16TH = np.uint64(1 << 60)
+_MULTIPLIER = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
+_EVERY_16TH = 1 << 60
 _SAMPLED_ABOVE = 4_096  # bytes; of longer documents every 16th window is enough
 _FEWEST = 16  # windows; a shorter document is not sketched
 _BATCH = 1_000_000  # bytes; what fits into the cache
@@ -46,26 +48,45 @@ def sketches(texts: Iterable[bytes]) -> Iterator[bytes | None]:
 def _sketched(texts: list[bytes]) -> Iterator[bytes | None]:
     if not texts:
         return
-    data = b"".join(texts)
-    words: NDArray[np.uint64] = np.ndarray(max(0, len(data) - 7), np.dtype("<u8"), data, strides=(1,))  # 8 bytes each
-    # Chosen by what stands there, so that texts that share a window choose it both.
-    chosen = words * _MULTIPLIER < _EVERY_16TH
-    ends = np.cumsum([len(text) for text in texts])
-    starts = ends - [len(text) for text in texts]
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if end - start <= _SAMPLED_ABOVE:
-            chosen[start:end] = True
-        chosen[max(start, end - 31) : end] = False  # no whole window begins here
-    positions = np.flatnonzero(chosen)
-    windows = words[positions]
-    for step in (8, 16, 24):
-        windows = windows * _MULTIPLIER ^ words[positions + step]
-    windows ^= windows >> np.uint64(32)
-    windows *= _MULTIPLIER
-    offsets = np.searchsorted(positions, [0, *ends]).astype(np.uint64)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(windows, offsets, PERMUTATIONS, SEED)
-    for size, digest in zip(np.diff(offsets), matrix.to_rows(), strict=True):
+    hashes = np.empty(sum(map(len, texts)), np.uint64)
+    offsets = [0]
+    for text in texts:
+        offsets.append(windows(text, hashes, offsets[-1], len(text) > _SAMPLED_ABOVE, _MULTIPLIER, _EVERY_16TH))
+    bounds = np.array(offsets, np.uint64)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes[: offsets[-1]], bounds, PERMUTATIONS, SEED)
+    for size, digest in zip(np.diff(bounds), matrix.to_rows(), strict=True):
         yield np.array(digest, np.uint32).tobytes() if size >= _FEWEST else None
+
+
+def windows_in_python(
+    text: bytes, out: NDArray[np.uint64], count: int, sampled: bool, multiplier: int, below: int
+) -> int:
+    """Write the hash of each 32-byte window of a text to `out`, from `count` on; return how many there are then.
+
+    If they are `sampled`, only of those whose first eight bytes times `multiplier` are less than `below`: windows are
+    chosen by what stands there, so that texts that share one choose it both.
+    """
+    size = len(text) - 31
+    if size <= 0:
+        return count
+    factor = np.uint64(multiplier)
+    words: NDArray[np.uint64] = np.ndarray(size + 24, np.dtype("<u8"), text, strides=(1,))  # 8 bytes each
+    positions = np.flatnonzero(words[:size] * factor < np.uint64(below)) if sampled else np.arange(size)
+    hashes = words[positions]
+    for step in (8, 16, 24):
+        hashes = hashes * factor ^ words[positions + step]
+    hashes ^= hashes >> np.uint64(32)
+    hashes *= factor
+    out[count : count + len(hashes)] = hashes
+    return count + len(hashes)
+
+
+try:
+    if sys.byteorder == "big" or os.environ.get("WIKIGPT_PURE_PYTHON"):
+        raise ImportError
+    from wikigpt.corpus.windows import windows
+except ImportError:
+    windows = windows_in_python
 
 
 def find_duplicates(
@@ -102,7 +123,7 @@ def _mixed(values: NDArray[np.uint32]) -> NDArray[np.uint64]:
     """One 64-bit value for each row."""
     mixed = np.zeros(len(values), np.uint64)
     for column in values.T:
-        mixed = (mixed ^ column) * _MULTIPLIER
+        mixed = (mixed ^ column) * np.uint64(_MULTIPLIER)
         mixed ^= mixed >> np.uint64(29)
     return mixed
 

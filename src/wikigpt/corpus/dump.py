@@ -262,16 +262,21 @@ def read_pages(data: bytes, site: Site, prefix: bytes = b"") -> Iterator[Page]:
     """
     closing = b"</" + prefix + b"page>"
     position = count = 0
-    while (end := data.find(closing, position)) >= 0:
+    while True:
+        written = None if prefix else _page_as_written(data, position)
+        if written is not None:
+            page, position = written
+            yield page
+            count += 1
+            continue
+        end = data.find(closing, position)
+        if end < 0:
+            break
         end += len(closing)
-        page = None if prefix else _page_as_written(data, position, end)
-        if page is None:
-            try:
-                pages = list(_parsed_pages(data[position:end], site, prefix))
-            except Damage:
-                break
-        else:
-            pages = [page]
+        try:
+            pages = list(_parsed_pages(data[position:end], site, prefix))
+        except Damage:
+            break
         yield from pages
         count += len(pages)
         position = end
@@ -335,19 +340,20 @@ _CONTROL = bytes({*range(9), *range(0x0B, 0x20), 0x7F})
 _NO_CHARACTERS = re.compile("[\ufffe\uffff]")
 
 
-def _page_as_written(data: bytes, start: int, end: int) -> Page | None:
-    """The page of one revision in `data[start:end]` if it looks as MediaWiki writes it, else None."""
-    head = _PAGE_HEAD.match(data, start, end)
+def _page_as_written(data: bytes, start: int) -> tuple[Page, int] | None:
+    """The page of one revision at `start`, if it looks as MediaWiki writes it, and where it ends; else None."""
+    head = _PAGE_HEAD.match(data, start)
     if head is None:
         return None
     begin = head.end()
-    close = data.find(b"<", begin, end)
+    close = data.find(b"<", begin)
+    tail = _PAGE_TAIL.match(data, close) if close >= 0 else None
     title, namespace, number, redirect, revision, model = head.groups(b"")
-    if not _PAGE_TAIL.fullmatch(data, close, end) or close - begin > MAX_PAGE or not title.strip():
+    if tail is None or close - begin > MAX_PAGE or not title.strip():
         return None
     try:
         _ordinary(data[start:begin])
-        return Page(
+        page = Page(
             id=number.decode(),
             title=content(title, 0, len(title)).strip(),
             namespace=int(namespace),
@@ -359,6 +365,7 @@ def _page_as_written(data: bytes, start: int, end: int) -> Page | None:
         )
     except ValueError:
         return None
+    return page, tail.end()
 
 
 def content_in_python(data: bytes, start: int, end: int) -> str:

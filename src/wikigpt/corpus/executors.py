@@ -16,8 +16,11 @@ from wikigpt.corpus.clean import Cleaned, Settings, clean_shard, join, skipped_p
 from wikigpt.corpus.shards import Shard, halves
 from wikigpt.errors import UserError
 
+_THREADS = "OPENBLAS_NUM_THREADS"
+
 Clean = Callable[[Shard, Settings, bytes | None], Cleaned]
 Executor = Literal["process", "ray"]
+PutDown = Callable[[int, Cleaned], Cleaned]
 Results = Generator[tuple[Shard, Cleaned], None, None]
 
 
@@ -29,8 +32,12 @@ def clean_all(
     executor: Executor = "process",
     workers: int = 1,
     clean: Clean = clean_shard,
+    put_down: PutDown | None = None,
 ) -> Results:
     """Clean shards by `clean` and yield them with the results, in their order.
+
+    Other processes of this machine give their results to `put_down`, with the shard's number, and send what it
+    returns: a process that writes documents to the disk itself need not send them.
 
     A shard on which a process dies (out of memory, a fault in a library) is tried again alone, then in
     halves, until the page that kills is found and left out.
@@ -39,7 +46,7 @@ def clean_all(
         return _on_ray(shards, settings, secret, clean)
     if workers <= 1:
         return _here(shards, settings, secret, clean)
-    return _in_processes(shards, settings, secret, workers, clean)
+    return _in_processes(shards, settings, secret, workers, clean, put_down)
 
 
 def _here(shards: Iterable[Shard], settings: Settings, secret: bytes | None, clean: Clean) -> Results:
@@ -48,15 +55,21 @@ def _here(shards: Iterable[Shard], settings: Settings, secret: bytes | None, cle
 
 
 def _in_processes(
-    shards: Iterable[Shard], settings: Settings, secret: bytes | None, workers: int, clean: Clean
+    shards: Iterable[Shard],
+    settings: Settings,
+    secret: bytes | None,
+    workers: int,
+    clean: Clean,
+    put_down: PutDown | None,
 ) -> Results:
     waiting: deque[tuple[Shard, Future[Cleaned]]] = deque()
     pool = _pool(workers)
 
     def submit(shard: Shard) -> None:
         try:
-            with _main_hidden():
-                waiting.append((shard, pool.submit(_clean_referred, clean, shard.reference(), settings, secret)))
+            with _as_children_start():
+                task = pool.submit(_clean_referred, shard.reference(), settings, secret, clean, put_down)
+                waiting.append((shard, task))
         except BrokenProcessPool:  # a shard before it has killed a process meanwhile
             waiting.append((shard, _broken()))
 
@@ -92,8 +105,11 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
 
 
-def _clean_referred(clean: Clean, shard: Shard, settings: Settings, secret: bytes | None) -> Cleaned:
-    return clean(shard.with_data(), settings, secret)
+def _clean_referred(
+    shard: Shard, settings: Settings, secret: bytes | None, clean: Clean, put_down: PutDown | None
+) -> Cleaned:
+    cleaned = clean(shard.with_data(), settings, secret)
+    return put_down(shard.number, cleaned) if put_down else cleaned
 
 
 def _broken() -> "Future[Cleaned]":
@@ -104,7 +120,7 @@ def _broken() -> "Future[Cleaned]":
 
 def _in_one_process(shard: Shard, settings: Settings, secret: bytes | None, clean: Clean) -> Cleaned | None:
     """Clean a shard in a process of its own; None if that dies."""
-    with _pool(1) as pool, _main_hidden():
+    with _pool(1) as pool, _as_children_start():
         try:
             return pool.submit(clean, shard, settings, secret).result()
         except BrokenProcessPool:
@@ -124,18 +140,24 @@ def _alone(shard: Shard, attempt: Callable[[Shard], Cleaned | None], settings: S
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep processes that start here from running the caller's script again.
+def _as_children_start() -> Iterator[None]:
+    """Keep processes that start here from running the caller's script again, and from starting NumPy's threads.
 
     "spawn" imports the parent's main module in each child, so that a script without an
-    `if __name__ == "__main__"` guard, or one read from stdin, would fail. Ours need nothing from it.
+    `if __name__ == "__main__"` guard, or one read from stdin, would fail. Ours need nothing from it. The threads are
+    OpenBLAS's, which nothing here calls; waiting for work from the first on, they take 50 ms of a core.
     """
-    main = sys.modules["__main__"]
+    main, before = sys.modules["__main__"], os.environ.get(_THREADS)
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ[_THREADS] = "1"
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
 
 
 def _ignore_interrupt() -> None:

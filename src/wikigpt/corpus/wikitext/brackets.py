@@ -21,9 +21,9 @@ MAX_DEPTH = 100
 
 # Opening marks, and the closing mark without which they mean nothing.
 _PAIRS = (
-    (re.compile(r"\{\{+"), "}}"),
-    (re.compile(r"\[\[(?!\w+://)"), "]]"),
-    (re.compile(r"-\{(?!\{)"), "}-"),
+    ("{{", re.compile(r"\{\{+"), "}}"),
+    ("[[", re.compile(r"\[\[(?!\w+://)"), "]]"),
+    ("-{", re.compile(r"-\{(?!\{)"), "}-"),
 )
 _CLOSING = {"{{": "}}", "[[": "]]"}
 _LINE_START = re.compile(r"[*#:;]|\{\|")
@@ -32,11 +32,12 @@ Argument = tuple[str | None, str]  # name and value; the name is None without an
 
 def fill_in(text: str, page: "Page") -> str:
     """Replace each template, link and `-{…}-` by what it shows. Marks that never close are left out."""
-    variants = page.converts and "-{" in text
-    for opening, closing in _PAIRS[: 3 if variants else 2]:
+    variants = page.converts and kernels.follows(text, "{", "-")
+    for mark, opening, closing in _PAIRS[: 3 if variants else 2]:
         last = text.rfind(closing) + 1
-        if opening.search(text, last):
-            text = text[:last] + opening.sub("", text[last:])
+        rest = text[last:]
+        if kernels.follows(rest, mark[1], mark[0]):
+            text = text[:last] + opening.sub("", rest)
     pieces = kernels.pieces(text, variants)
     return pieces[0] if len(pieces) == 1 else _Reader(page).read(pieces)
 

@@ -14,10 +14,11 @@ from wikigpt.corpus.wikitext.marks import (
     KEEP_OPEN,
     OWN_BRACKETS,
     RULE,
+    ZERO,
 )
 from wikigpt.corpus.wikitext.tables import CELL_SEPARATOR
 
-_RULES_ALONE = re.compile(rf"(\n+)([\x03{RULE}]+) *(?=\n)")  # they stand at the end of the line before
+_RULES_ALONE = re.compile(rf"\n([{ZERO}{RULE}]+) *(?=\n)")
 
 
 # Switches such as __NOTOC__ and __KEIN_INHALTSVERZEICHNIS__: the English ones in any case, those of other languages
@@ -54,10 +55,22 @@ def finish(text: str, *, keep_tables: bool = False, keep_code: bool = False) -> 
     if OWN_BRACKETS in text:
         text = _DOUBLE_BRACKETS.sub(r"（\1）", text).replace(OWN_BRACKETS, "")
     if RULE in text:
-        text = _RULES_ALONE.sub(r"\2\1", text)
+        text = _rules_before(text)
     if "\t" in text:
         text = text.replace("\t", " ")
     return tidied(text)
+
+
+def _rules_before(text: str) -> str:
+    """Conversion rules that have a line to themselves go to the end of the line before."""
+    out: list[str] = []
+    position = 0
+    for match in _RULES_ALONE.finditer(text):
+        before = text[position : match.start()]
+        line = before.rstrip("\n")
+        out += (line, match.group(1), before[len(line) :], "\n")
+        position = match.end()
+    return "".join((*out, text[position:]))
 
 
 def _without_switch(match: re.Match[str]) -> str:

@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Iterator
 
 __all__ = [
+    "Words",
     "compiled",
+    "cut_at_marks",
     "drop_empty_sections",
     "follows",
     "heading_lines",
@@ -26,6 +28,8 @@ try:
     if os.environ.get("WIKIGPT_PURE_PYTHON"):
         raise ImportError
     from wikigpt.corpus.wikitext.native import (
+        Words,
+        cut_at_marks,
         drop_empty_sections,
         follows,
         heading_lines,
@@ -39,7 +43,9 @@ try:
 
     compiled = True
 except ImportError:
-    from wikigpt.corpus.wikitext.scan import (
+    from wikigpt.corpus.wikitext.scan import (  # type: ignore[assignment]
+        Words,
+        cut_at_marks,
         drop_empty_sections,
         follows,
         heading_lines,

@@ -7,7 +7,9 @@ import re
 
 KEEP_OPEN = "\x01"  # text up to KEEP_CLOSE is not converted to another script
 KEEP_CLOSE = "\x02"
-RULE = "\x04"  # with 16 more of \x03 and \x04, its number in binary: from here on, a conversion rule of the page holds
+ZERO = "\x03"
+RULE = "\x04"  # with RULE_BITS of ZERO and RULE, its number in binary: from here on, a rule of the page holds
+RULE_BITS = 16
 GONE = "\x05"  # something was dropped here that may leave an empty bracket behind
 HEADING = "\x06"  # stands before a heading until empty sections have been dropped
 GONE_WITH_BRACKETS = "\x0e"  # the same, and the bracket around it says nothing without it

@@ -1,14 +1,15 @@
 """Passes over a whole page, a character at a time: what `native` does compiled, in Python.
 
-Each function is a pure one, but that `next_tag` adds to a list; `kernels` chooses between the two.
+Each function is a pure one, but that `next_tag` and `Words.take` add to a list; `kernels` chooses between the two.
 """
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
 from wikigpt.corpus.wikitext.lines import STARTS, read_line
-from wikigpt.corpus.wikitext.marks import HEADING
+from wikigpt.corpus.wikitext.marks import HEADING, KEEP_CLOSE, KEEP_OPEN, RULE, RULE_BITS, ZERO
 
 
 def follows(text: str, c: str, before: str) -> bool:
@@ -158,3 +159,40 @@ def drop_empty_sections(text: str) -> str:
         else:
             kept.append(body)
     return _EMPTY_LINES.sub("\n\n", "".join((lead, *reversed(kept)))).strip()
+
+
+# Characters first: several times as fast as a class.
+_VARIANT_MARK = re.compile(f"({KEEP_OPEN}|{KEEP_CLOSE}|{RULE}[{ZERO}{RULE}]{{{RULE_BITS}}})")
+
+
+def cut_at_marks(text: str) -> list[str]:
+    """Text and the marks that `variants` left in it (`KEEP_OPEN`, `KEEP_CLOSE`, and those of rules) in turns."""
+    return _VARIANT_MARK.split(text)
+
+
+class Words:
+    """What a page's conversion rules replace; `sources` are one or more words, none of them empty."""
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        lengths: dict[str, set[int]] = {}
+        for source in sources:
+            lengths.setdefault(source[0], set()).add(len(source))
+        self.lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
+        self.starts = re.compile(f"[{re.escape(''.join(lengths))}]")
+
+    def take(self, text: str, words: dict[str, str], out: list[tuple[bool, str]]) -> None:
+        """Append `text` to `out` in pieces: what replaces a word (True) and what stands between them (False).
+
+        `words` are those of the sources that hold here, and what replaces them; the longest come first.
+        """
+        done = position = 0
+        while match := self.starts.search(text, position):
+            at = match.start()
+            position = at + 1
+            for length in self.lengths[text[at]]:
+                target = words.get(text[at : at + length])
+                if target is not None:
+                    out += [(False, text[done:at]), (True, target)]
+                    done = position = at + length
+                    break
+        out.append((False, text[done:]))

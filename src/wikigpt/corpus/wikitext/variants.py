@@ -10,10 +10,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from wikigpt.corpus.languages import words
-from wikigpt.corpus.wikitext.marks import ANY_MARK, COLON, KEEP_CLOSE, KEEP_OPEN, PIPE, RULE, STRIP
+from wikigpt.corpus.wikitext import kernels
+from wikigpt.corpus.wikitext.marks import ANY_MARK, COLON, KEEP_CLOSE, KEEP_OPEN, PIPE, RULE, RULE_BITS, STRIP, ZERO
+from wikigpt.corpus.wikitext.phrases import phrases
 
 # Where MediaWiki looks, in this order, for the text of a variant.
 FALLBACKS: dict[str, tuple[str, ...]] = {
@@ -85,11 +87,7 @@ _MAX_WORD = 60  # characters of what a rule replaces: bounds the time spent at e
 
 # A mark says which rule holds from here on. Marks may get lost with the text around them, so they are numbered,
 # in binary, by characters that `ANY_MARK` removes and that no later step takes for a number.
-_ZERO = "\x03"
-_BITS = 16
-_MARK = re.compile(f"{RULE}[{_ZERO}{RULE}]{{{_BITS}}}")
-_TOKEN = re.compile(f"({KEEP_OPEN}|{KEEP_CLOSE}|{_MARK.pattern})")  # characters first: several times as fast as a class
-_STRAY = re.compile(f"[{KEEP_OPEN}{KEEP_CLOSE}{_ZERO}{RULE}]")
+_STRAY = re.compile(f"[{KEEP_OPEN}{KEEP_CLOSE}{ZERO}{RULE}]")
 
 OneWay = tuple[str, str, str]  # the word, the variant in which it is replaced, by what
 
@@ -106,7 +104,7 @@ class Rules:
 
     def read_switches(self, text: str) -> None:
         """Look for __NOCC__ and __NOTC__ in the page's wikitext, which switch conversion off."""
-        if "__" in text:
+        if kernels.follows(text, "_", "_"):
             self.converts_text = _NO_TEXT_CONVERSION.search(text) is None
             self.converts_title = _NO_TITLE_CONVERSION.search(text) is None
 
@@ -130,7 +128,7 @@ class Rules:
 
         A `body` without rules is a word that must not be converted.
         """
-        if self.variant is None or len(self.changes) >= 1 << _BITS:
+        if self.variant is None or len(self.changes) >= 1 << RULE_BITS:
             return ""
         if not texts and not one_way:
             texts = {self.variant: body.strip()}
@@ -144,8 +142,8 @@ class Rules:
         if not change:
             return ""
         self.changes.append(change)
-        number = f"{len(self.changes) - 1:0{_BITS}b}"
-        return RULE + number.replace("0", _ZERO).replace("1", RULE)
+        number = f"{len(self.changes) - 1:0{RULE_BITS}b}"
+        return RULE + number.replace("0", ZERO).replace("1", RULE)
 
 
 def _plain(text: str) -> str:
@@ -264,7 +262,7 @@ def converter(variant: str) -> Callable[[str], str] | None:
 
     convert: Callable[[str], str] = opencc.OpenCC(config).convert
     if config == "t2s":
-        return lambda text: _simplified(convert(text))
+        return _to_simplified(convert)
     adapt: Callable[[str], str] = str if config == "s2t" else opencc.OpenCC(config.replace("s2", "t2")).convert
     simplified, traditional, counterpart = _only_in_one_script()
 
@@ -330,10 +328,31 @@ _TRADITIONAL_QUOTES = (("“", "「"), ("”", "」"))
 _SINGLE_QUOTE = re.compile(r"[‘\n]|(?<![A-Za-z])’|’(?![A-Za-z])")
 
 
-def _simplified(text: str) -> str:
-    for old, new in _SIMPLIFIED_QUOTES:
-        text = text.replace(old, new)
-    return _ASPECT.sub("着", text) if "著" in text else text
+def _to_simplified(convert: Callable[[str], str]) -> Callable[[str], str]:
+    """`convert`, and then quotation marks and 着; compiled if possible."""
+
+    def with_quotes(text: str) -> str:
+        text = convert(text)
+        for old, new in _SIMPLIFIED_QUOTES:
+            text = text.replace(old, new)
+        return text
+
+    known_words = lru_cache(maxsize=4096)(with_quotes)
+
+    def word(text: str) -> str:
+        return known_words(text) if len(text) < 16 else with_quotes(text)
+
+    characters = with_quotes
+    if kernels.compiled and (known := phrases("t2s")) is not None:
+        from wikigpt.corpus.wikitext.native import Converter
+
+        characters = Converter(word, known)
+
+    def to_simplified(text: str) -> str:
+        text = characters(text)
+        return _ASPECT.sub("着", text) if "著" in text else text
+
+    return to_simplified
 
 
 def _traditional(text: str) -> str:
@@ -363,11 +382,7 @@ class Conversion:
         for change in rules.changes:
             _apply(change, self.final)
         sources = {source for change in rules.changes for source in change}
-        self.starts = re.compile(f"[{re.escape(''.join({source[0] for source in sources}))}]") if sources else None
-        lengths: dict[str, set[int]] = {}
-        for source in sources:
-            lengths.setdefault(source[0], set()).add(len(source))
-        self.lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
+        self.words = kernels.Words(sources) if sources else None
 
     def __call__(self, text: str, *, everywhere: bool = False) -> str:
         """Convert `text` and remove the marks; with `everywhere`, all rules hold from the beginning."""
@@ -382,7 +397,7 @@ class Conversion:
         return self._converted(title, everywhere=True) if self.rules.converts_title else title
 
     def _converted(self, text: str, everywhere: bool) -> str:
-        if KEEP_OPEN not in text and self.starts is None:
+        if KEEP_OPEN not in text and self.words is None:
             text = _STRAY.sub("", text)
             return self.script(text) if self.script else text
         pieces = self._pieces(text, everywhere)
@@ -396,8 +411,9 @@ class Conversion:
         """Cut `text` into pieces, each with whether it is kept as it is, or still to be converted."""
         words: dict[str, str] = self.final if everywhere else {}
         held = len(self.rules.changes) if everywhere else 0  # how many changes are in `words`
+        tokens = kernels.cut_at_marks(text)
         # A rule whose mark got lost, in an infobox for example, holds from the mark before it on.
-        stops = [*sorted({_number(mark) for mark in _MARK.findall(text)}), len(self.rules.changes)]
+        stops = [*sorted({_number(mark) for mark in tokens[1::2] if mark[0] == RULE}), len(self.rules.changes)]
 
         def hold(stop: int) -> None:
             nonlocal held
@@ -407,7 +423,6 @@ class Conversion:
 
         hold(stops[0])
         out: list[tuple[bool, str]] = []
-        tokens = _TOKEN.split(text)
         paired = _paired(tokens)
         depth = 0  # of what is kept
         for number, token in enumerate(tokens):
@@ -415,25 +430,14 @@ class Conversion:
                 depth += (number in paired) * (1 if token == KEEP_OPEN else -1)
             elif number % 2:
                 hold(stops[bisect_right(stops, _number(token))])
-            elif depth:
-                out.append((True, _STRAY.sub("", token)))
             else:
-                self._replace(_STRAY.sub("", token), words, out)
+                if ZERO in token or RULE in token:  # half a mark
+                    token = _STRAY.sub("", token)
+                if depth or not words or self.words is None:
+                    out.append((depth > 0, token))
+                else:
+                    self.words.take(token, words, out)
         return out
-
-    def _replace(self, text: str, words: dict[str, str], out: list[tuple[bool, str]]) -> None:
-        """Append `text` to `out` with the page's words replaced, the longest first."""
-        done = position = 0
-        while words and self.starts and (match := self.starts.search(text, position)):
-            at = match.start()
-            position = at + 1
-            for length in self.lengths[text[at]]:
-                target = words.get(text[at : at + length])
-                if target is not None:
-                    out += [(False, text[done:at]), (True, target)]
-                    done = position = at + length
-                    break
-        out.append((False, text[done:]))
 
 
 def _paired(tokens: list[str]) -> set[int]:
@@ -449,7 +453,7 @@ def _paired(tokens: list[str]) -> set[int]:
 
 
 def _number(mark: str) -> int:
-    return int(mark[1:].replace(_ZERO, "0").replace(RULE, "1"), 2)
+    return int(mark[1:].replace(ZERO, "0").replace(RULE, "1"), 2)
 
 
 def _apply(change: dict[str, str | None], words: dict[str, str]) -> None:
