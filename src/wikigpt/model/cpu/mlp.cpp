@@ -13,6 +13,7 @@
 namespace {
 
 constexpr int64_t kRowsAtATime = 512;  // of a thread, before they are summed into the weights' gradients
+constexpr int64_t kGroupSize = 3072;   // of panels of hidden units, times the width: sums of 400 KB
 constexpr int64_t kSquare = kPanel * kPanel;
 constexpr float kLog2E = 1.44269504f;
 
@@ -36,7 +37,8 @@ struct Layout {
     tile_rows = std::min(share, std::clamp<int64_t>(262144 / padded_width() / kPanel * kPanel, 64, 256));
     n_tiles = (n_rows + tile_rows - 1) / tile_rows;
     block = std::clamp<int64_t>(2048 / padded_width(), 4, 16);
-    group = std::clamp<int64_t>(1024 / padded_width(), 1, 4);
+    const int64_t groups = std::max<int64_t>((n_threads + 2) / 3, hidden_panels * padded_width() / kGroupSize + 1);
+    group = (hidden_panels + groups - 1) / groups;
   }
 
   int64_t padded_width() const { return width_panels * kPanel; }
@@ -81,20 +83,23 @@ void write_row(int64_t n, int64_t padded, T* to, Value value) {
   std::fill(to + n, to + padded, T(0.0f));
 }
 
-// The sum of value(i).
+// The sum of value(i); several sums at a time, since one would wait for each addition.
 template <typename Value>
 float sum_row(int64_t n, Value value) {
-  Floats sums{};
+  constexpr int kSums = 4;
+  Floats sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums * kLanes <= n; i += kSums * kLanes)
+    for (int k = 0; k < kSums; k++)
+      sums[k] += value([at = i + k * kLanes](const float* row) { return load<Floats>(row + at); });
+  for (; i + kLanes <= n; i += kLanes) sums[0] += value([i](const float* row) { return load<Floats>(row + i); });
   float total = 0;
-  along_row(n, [&](int64_t, auto at) {
-    auto x = value(at);
-    if constexpr (std::is_same_v<decltype(x), float>)
-      total += x;
-    else
-      sums += x;
-  });
-  for (int i = 0; i < kLanes; i++) total += sums[i];
-  return total;
+  for (; i < n; i++) total += value([i](const float* row) { return row[i]; });
+  float lanes[kLanes];
+  store(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+  for (int half = kLanes / 2; half; half /= 2)
+    for (int k = 0; k < half; k++) lanes[k] += lanes[k + half];
+  return total + lanes[0];
 }
 
 // A weight [rows, columns] in words, square by square. `turned(i, j)` says where square (i, j) goes for products with
@@ -150,26 +155,80 @@ void norm_gradient(const Layout& l, int64_t tile, const float* x, const float* g
   }
 }
 
-// One row of words from the rows that it is made of.
-void store_words(float* to, const Floats* rows) { store(to, rows[0]); }
-void store_words(BFloat16* to, const Floats* rows) {
-  store(to, rounded(rows[0]) >> 16 | (rounded(rows[1]) & 0xffff0000u));
+// Two vectors that follow one another.
+void store_rows(float* to, Floats a, Floats b) {
+  store(to, a);
+  store(to + kLanes, b);
+}
+template <int... lane>
+Words upper_halves(Words a, Words b, std::integer_sequence<int, lane...>) {
+  typedef uint16_t Lanes __attribute__((vector_size(4 * kLanes)));
+  return (Words)__builtin_shuffle((Lanes)a, (Lanes)b, Lanes{(2 * lane + 1)...});
+}
+void store_rows(BFloat16* to, Floats a, Floats b) {
+  store(to, upper_halves(rounded(a), rounded(b), std::make_integer_sequence<int, 2 * kLanes>()));
+}
+
+// Two rows as a row of words; in fp32 a word is one number, and the second row follows.
+void store_words(float* to, Floats a, Floats b) {
+  store(to, a);
+  store(to + kPanel, b);
+}
+void store_words(BFloat16* to, Floats a, Floats b) { store(to, rounded(a) >> 16 | (rounded(b) & 0xffff0000u)); }
+
+// 1 / x for x up to 2^126, to 1e-7: an estimate and Newton's step, which wait for less than a division.
+Floats inverse(Floats x) {
+#ifdef __AVX512F__
+  Floats estimate = (Floats)_mm512_rcp14_ps((__m512)x);
+  return estimate * (2.0f - x * estimate);
+#else
+  return 1.0f / x;
+#endif
 }
 
 Floats sigmoid(Floats x) {
   Floats power = x * -kLog2E;
-  return 1.0f / (1.0f + exp2(power > 126.0f ? Floats{} + 126.0f : power));
+  return inverse(1.0f + exp2(power > 126.0f ? Floats{} + 126.0f : power));
 }
 
-// h = silu(g) u of a square.
+// Work on a square, two rows at a time, that waits to be done beside products: one call, some rows.
+template <typename Work>
+struct Beside {
+  int64_t pairs;  // of rows in a call
+  Work work{};
+  int64_t row = kPanel;
+
+  // So that it is done when `n` products of depth k are, or soon after.
+  Beside(int64_t n, int64_t k) : pairs((kPanel / 2 * kPanel + n * k - 1) / (n * k)) {}
+  void start(Work next) { work = next, row = 0; }
+  void operator()() {
+    for (int64_t i = 0; i < pairs && row < kPanel; i++, row += 2) work(row);
+  }
+  void finish() {
+    while (row < kPanel) (*this)();
+  }
+};
+
+// h = silu(g) u.
 template <typename T>
-void hidden_square(const float* g, const float* u, T* h, int64_t stride) {
-  for (int64_t row = 0; row < kPanel; row++)
-    for (int64_t i = 0; i < kPanel; i += kLanes) {
-      Floats a = load<Floats>(g + row * kPanel + i);
-      store_row(h + row * stride + i, a * sigmoid(a) * load<Floats>(u + row * kPanel + i));
-    }
-}
+struct HiddenRows {
+  const float *g, *u;
+  T* h;
+  int64_t stride;
+
+  void operator()(int64_t first) const {
+    for (int64_t row = first; row < first + 2; row++)
+      for (int64_t i = 0; i < kPanel; i += 2 * kLanes) {
+        Floats out[2];
+        for (int half = 0; half < 2; half++) {
+          const int64_t at = row * kPanel + i + half * kLanes;
+          Floats a = load<Floats>(g + at);
+          out[half] = a * sigmoid(a) * load<Floats>(u + at);
+        }
+        store_rows(h + row * stride + i, out[0], out[1]);
+      }
+  }
+};
 
 template <typename T>
 void forward(const Layout& l, const float* x, const float* gain, const float* gate, const float* up,
@@ -177,7 +236,7 @@ void forward(const Layout& l, const float* x, const float* gain, const float* ga
   const int64_t padded = l.padded_width(), size = l.weight_size();
   const size_t shared_bytes = 3 * (size * sizeof(T) + 64);
   const size_t own_bytes = l.tile_size() * (sizeof(T) + sizeof(float)) +
-                           kSquare * (2 * sizeof(float) + l.block * sizeof(T)) + l.strip_size() * sizeof(T) + 1024;
+                           kSquare * (4 * sizeof(float) + l.block * sizeof(T)) + l.strip_size() * sizeof(T) + 1024;
   const Memory memory(shared_bytes, own_bytes, n_threads);
   Scratch shared = memory.shared;
   T *gate_words = shared.take<T>(size), *up_words = shared.take<T>(size), *down_words = shared.take<T>(size);
@@ -191,7 +250,8 @@ void forward(const Layout& l, const float* x, const float* gain, const float* ga
             nowhere);
 #pragma omp barrier
     T *n = scratch.take<T>(l.tile_size()), *h = scratch.take<T>(l.block * kSquare);
-    float *g = scratch.take<float>(kSquare), *u = scratch.take<float>(kSquare);
+    float *g = scratch.take<float>(2 * kSquare), *u = scratch.take<float>(2 * kSquare);
+    Beside<HiddenRows<T>> hidden(2, padded);
     float* y = scratch.take<float>(l.tile_size());
     Multiplier multiply;
 #pragma omp for schedule(static)
@@ -202,10 +262,13 @@ void forward(const Layout& l, const float* x, const float* gain, const float* ga
         for (int64_t row = 0; row < rows; row += kPanel) {
           const int64_t last = l.block_end(first), depth = (last - first) * kPanel;
           for (int64_t p = first; p < last; p++) {
-            multiply(padded, n + row * padded, padded, gate_words + l.at(p, 0), g, kPanel, false);
-            multiply(padded, n + row * padded, padded, up_words + l.at(p, 0), u, kPanel, false);
-            hidden_square(g, u, h + (p - first) * kPanel, depth);
+            float *g_now = g + p % 2 * kSquare, *u_now = u + p % 2 * kSquare;
+            multiply(padded, n + row * padded, padded, gate_words + l.at(p, 0), g_now, kPanel, false, hidden);
+            multiply(padded, n + row * padded, padded, up_words + l.at(p, 0), u_now, kPanel, false, hidden);
+            hidden.finish();
+            hidden.start({g_now, u_now, h + (p - first) * kPanel, depth});
           }
+          hidden.finish();
           for (int64_t i = 0; i < l.width_panels; i++)
             multiply(depth, h, depth, down_words + l.in_block(first, i), y + row * padded + i * kPanel, padded,
                      first > 0);
@@ -228,35 +291,37 @@ void transpose_tile(const T* x, int64_t rows, int64_t width, T* words, T* to) {
   }
 }
 
-// Where a square leaves h and the gradients of gate and up: the gradients as rows, all as words of two rows.
+// h = silu(g) u, and what dh means for g and u: the gradients as rows, all as words of two rows.
 template <typename T>
-struct Hidden {
+struct GradientRows {
+  const float *g, *u, *dh;
   T *h_words, *gate_words, *up_words, *gate_rows, *up_rows;
   int64_t stride;  // of the rows
-};
 
-// h = silu(g) u, and what dh means for g and u.
-template <typename T>
-void gradient_square(const float* g, const float* u, const float* dh, Hidden<T> to) {
-  for (int64_t row = 0; row < kPanel; row += kPair<T>)
-    for (int64_t i = 0; i < kPanel; i += kLanes) {
-      Floats h[2], dg[2], du[2];
-      for (int64_t r = 0; r < kPair<T>; r++) {
-        const int64_t at = (row + r) * kPanel + i;
-        Floats a = load<Floats>(g + at), b = load<Floats>(u + at), d = load<Floats>(dh + at);
-        Floats s = sigmoid(a), silu = a * s;
-        h[r] = silu * b;
-        du[r] = d * silu;
-        dg[r] = d * b * (s + silu * (1.0f - s));
-        store_row(to.gate_rows + (row + r) * to.stride + i, dg[r]);
-        store_row(to.up_rows + (row + r) * to.stride + i, du[r]);
+  void operator()(int64_t row) const {
+    for (int64_t i = 0; i < kPanel; i += 2 * kLanes) {
+      Floats h[2][2], dg[2][2], du[2][2];  // row, half
+      for (int r = 0; r < 2; r++) {
+        for (int half = 0; half < 2; half++) {
+          const int64_t at = (row + r) * kPanel + i + half * kLanes;
+          Floats a = load<Floats>(g + at), b = load<Floats>(u + at), d = load<Floats>(dh + at);
+          Floats s = sigmoid(a), silu = a * s;
+          h[r][half] = silu * b;
+          du[r][half] = d * silu;
+          dg[r][half] = d * b * (s + silu * (1.0f - s));
+        }
+        store_rows(gate_rows + (row + r) * stride + i, dg[r][0], dg[r][1]);
+        store_rows(up_rows + (row + r) * stride + i, du[r][0], du[r][1]);
       }
-      const int64_t at = row * kPanel + i * kPair<T>;
-      store_words(to.h_words + at, h);
-      store_words(to.gate_words + at, dg);
-      store_words(to.up_words + at, du);
+      for (int half = 0; half < 2; half++) {
+        const int64_t at = row * kPanel + (i + half * kLanes) * kPair<T>;
+        store_words(h_words + at, h[0][half], h[1][half]);
+        store_words(gate_words + at, dg[0][half], dg[1][half]);
+        store_words(up_words + at, du[0][half], du[1][half]);
+      }
     }
-}
+  }
+};
 
 // Rows [n, m] of a square to where they belong, or added to what is there.
 void write_square(const float* from, int64_t n, int64_t m, float* to, int64_t ld_to, bool add) {
@@ -281,7 +346,7 @@ void backward(const Layout& l, const float* x, const float* gain, const float* g
   const size_t shared_bytes = sizeof(T) * (5 * size + at_a_time * (2 * l.tile_size() + 3 * hidden_size)) +
                               sizeof(float) * l.n_tiles * l.width + 1024;
   const size_t own_bytes = l.tile_size() * (2 * sizeof(T) + sizeof(float)) + l.tile_rows * sizeof(float) +
-                           kSquare * (2 * l.block * sizeof(T) + 4 * sizeof(float)) +
+                           kSquare * (2 * l.block * sizeof(T) + 7 * sizeof(float)) +
                            padded * kPanel * (sizeof(T) + l.group * sizeof(float)) + l.strip_size() * sizeof(T) + 2048;
   const Memory memory(shared_bytes, own_bytes, n_threads);
   Scratch shared = memory.shared;
@@ -307,9 +372,11 @@ void backward(const Layout& l, const float* x, const float* gain, const float* g
 #pragma omp barrier
     T *n = scratch.take<T>(l.tile_size()), *dy_rows = scratch.take<T>(l.tile_size());
     T *block_rows = scratch.take<T>(2 * l.block * kSquare), *words = scratch.take<T>(padded * kPanel);
-    float *g = scratch.take<float>(kSquare), *u = scratch.take<float>(kSquare), *dh = scratch.take<float>(kSquare);
+    float *g = scratch.take<float>(2 * kSquare), *u = scratch.take<float>(2 * kSquare);
+    float* dh = scratch.take<float>(2 * kSquare);
     float *dn = scratch.take<float>(l.tile_size()), *scale = scratch.take<float>(l.tile_rows);
     float *sums = scratch.take<float>(padded * l.group * kPanel), *turned = scratch.take<float>(kSquare);
+    Beside<GradientRows<T>> hidden(3, padded);
     Multiplier multiply;
     for (int64_t begin = 0; begin < l.n_tiles; begin += at_a_time) {
       const int64_t end = std::min(l.n_tiles, begin + at_a_time);
@@ -330,14 +397,18 @@ void backward(const Layout& l, const float* x, const float* gain, const float* g
           for (int64_t row = 0; row < rows; row += kPanel) {
             const int64_t last = l.block_end(first), half = (last - first) * kPanel, depth = 2 * half;
             for (int64_t p = first; p < last; p++) {
-              multiply(padded, n + row * padded, padded, gate_words + l.at(p, 0), g, kPanel, false);
-              multiply(padded, n + row * padded, padded, up_words + l.at(p, 0), u, kPanel, false);
-              multiply(padded, dy_rows + row * padded, padded, down_words + l.at(p, 0), dh, kPanel, false);
+              const int64_t other = p % 2 * kSquare;
+              multiply(padded, n + row * padded, padded, gate_words + l.at(p, 0), g + other, kPanel, false, hidden);
+              multiply(padded, n + row * padded, padded, up_words + l.at(p, 0), u + other, kPanel, false, hidden);
+              multiply(padded, dy_rows + row * padded, padded, down_words + l.at(p, 0), dh + other, kPanel, false,
+                       hidden);
+              hidden.finish();
               const int64_t left = slot * hidden_size + (p * rows + row) * kPanel;
               T* gate_rows = block_rows + (p - first) * kPanel;
-              gradient_square<T>(g, u, dh, {h_words + left, dgate_words + left, dup_words + left, gate_rows,
-                                            gate_rows + half, depth});
+              hidden.start({g + other, u + other, dh + other, h_words + left, dgate_words + left, dup_words + left,
+                            gate_rows, gate_rows + half, depth});
             }
+            hidden.finish();
             for (int64_t i = 0; to.dx && i < l.width_panels; i++)
               multiply(depth, block_rows, depth, back_words + 2 * l.in_block(first, i),
                        dn + row * padded + i * kPanel, padded, first > 0);

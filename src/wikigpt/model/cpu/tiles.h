@@ -42,9 +42,11 @@ bool has_tiles() {
   return has;
 }
 
-// C [32, 32] = A B or C += A B; four tiles of C, two of A, two of B at a time.
+// C [32, 32] = A B or C += A B; four tiles of C, two of A, two of B at a time. `beside` is called in each step.
+template <typename F>
 __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles(int64_t k, const BFloat16* a, int64_t lda,
-                                                                 const BFloat16* b, float* c, int64_t ldc, bool add) {
+                                                                 const BFloat16* b, float* c, int64_t ldc, bool add,
+                                                                 F& beside) {
   const int64_t a_bytes = lda * sizeof *a, c_bytes = ldc * sizeof *c, b_bytes = kPanel * sizeof(Word);
   if (add) {
     _tile_loadd(0, c, c_bytes);
@@ -66,6 +68,7 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles(int64_t k, cons
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
+    beside();
   }
   _tile_stored(0, c, c_bytes);
   _tile_stored(1, c + 16, c_bytes);
@@ -90,14 +93,21 @@ struct Multiplier {
   ~Multiplier() { blas::brgemm_release(); }
 #endif
 
-  // C [32, 32] = A B, or C += A B; A [32, k] row by row, B [k, 32] in words, k a multiple of 32.
-  template <typename T>
-  void operator()(int64_t k, const T* a, int64_t lda, const T* b, float* c, int64_t ldc, bool add) const {
+  // C [32, 32] = A B, or C += A B; A [32, k] row by row, B [k, 32] in words, k a multiple of 32. Calls `beside` k / 32
+  // times: what it does costs little, since the vector units are free while the tile registers multiply.
+  template <typename T, typename F>
+  void operator()(int64_t k, const T* a, int64_t lda, const T* b, float* c, int64_t ldc, bool add, F&& beside) const {
 #ifdef WIKIGPT_TILES
     if constexpr (std::is_same_v<T, BFloat16>)
-      if (has_tiles()) return multiply_tiles(k, a, lda, b, c, ldc, add);
+      if (has_tiles()) return multiply_tiles(k, a, lda, b, c, ldc, add, beside);
 #endif
     blas::brgemm(kPanel, kPanel, k, lda, kPanel, ldc, add, a, b, c);
+    for (int64_t i = 0; i < k; i += kPanel) beside();
+  }
+
+  template <typename T>
+  void operator()(int64_t k, const T* a, int64_t lda, const T* b, float* c, int64_t ldc, bool add) const {
+    (*this)(k, a, lda, b, c, ldc, add, [] {});
   }
 };
 

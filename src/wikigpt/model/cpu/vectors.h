@@ -89,6 +89,27 @@ Floats load_row(const BFloat16* from) {
   return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16);
 }
 
+template <int... lane>
+float total(Floats x, std::integer_sequence<int, lane...>) {
+  x += __builtin_shuffle(x, Words{lane ^ 1 ...});
+  x += __builtin_shuffle(x, Words{lane ^ 2 ...});
+  if constexpr (kLanes > 4) x += __builtin_shuffle(x, Words{lane ^ 4 ...});
+  if constexpr (kLanes > 8) x += __builtin_shuffle(x, Words{lane ^ 8 ...});
+  return x[0];
+}
+
+// The sum of all lanes.
+float total(Floats x) { return total(x, std::make_integer_sequence<int, kLanes>()); }
+
+// Asks the cache for n numbers that will be read or written some rows later: a head is too short a piece of memory
+// for the processor to foresee the next.
+template <int write, int locality = 3, typename T>
+void fetch(const T* at, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / sizeof(T)) __builtin_prefetch(at + i, write, locality);
+}
+
+constexpr int64_t kAhead = 16;  // rows between asking for memory and its use
+
 // C = A B, or C += A B; A [m, k] and C [m, n] row by row, B [k, n] in words.
 template <typename T>
 void multiply(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, float* c, bool add) {
