@@ -239,11 +239,10 @@ class _Run:
         set_learning_rate(self.optimizers, factor * 0.5**self.state.rollbacks)
         batch = self.packer.rows(step * config.batch_size + self.world.rank * self.rows, self.rows)
         total = self._within_memory(lambda: self._gradients(batch))
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         loss_value, norm_value = self.world.sum(total.item())[0], whole(grad_norm).item()
         if norm_value > config.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, config.clip_norm, grad_norm)
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), config.clip_norm, grad_norm)
         for optimizer in self.optimizers:
             if math.isfinite(loss_value) and math.isfinite(norm_value):
                 optimizer.step()

@@ -17,7 +17,7 @@ class _Inputs(ctypes.Structure):
 
 
 class _Kept(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("top", "log_sum")]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("log_sum", "log_probability")]
 
 
 class _Gradients(ctypes.Structure):
@@ -32,7 +32,7 @@ def cross_entropy(
     Cut Cross-Entropy (Wijmans et al. 2024): the forward pass keeps two numbers a row, the backward pass
     computes the logits again, block by block. Rows without a target are left out of both. Beside the
     gradients it takes the hidden states once (forward) or twice (backward) in `dtype`; in the backward pass for
-    each thread once more in fp32, 64 MB for all threads together or 512 rows each; and 2 to 5 MB for each thread.
+    each thread once more in fp32, 64 MB for all threads together or 256 rows each; and 2 to 6 MB for each thread.
     Sums are taken in fp32, in an order that depends only on the number of threads. Not differentiable twice.
 
     Args:
@@ -82,21 +82,23 @@ def _call(
 def _forward(
     hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss; fp32 `[...]` the largest logit of each row and the logarithm of the sum of exp(logit - largest)."""
+    """The loss; fp32 `[...]`, of each row, the logarithms of the sum of exp(logit) and of the target's probability."""
     _check(hidden, head, targets, bias, dtype)
     loss = hidden.new_empty((), dtype=torch.float32)
-    top, log_sum = (hidden.new_zeros(targets.shape, dtype=torch.float32) for _ in range(2))
-    kept = _Kept(top.data_ptr(), log_sum.data_ptr())
+    log_sum, log_probability = (hidden.new_zeros(targets.shape, dtype=torch.float32) for _ in range(2))
+    kept = _Kept(log_sum.data_ptr(), log_probability.data_ptr())
     _call("forward", dtype, hidden, head, targets, bias, ctypes.c_void_p(loss.data_ptr()), ctypes.byref(kept))
-    return loss, top, log_sum
+    return loss, log_sum, log_probability
 
 
 @_forward.register_fake
 def _(
     hidden: Tensor, head: Tensor, targets: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    loss, top, log_sum = (hidden.new_empty(shape, dtype=torch.float32) for shape in ((), targets.shape, targets.shape))
-    return loss, top, log_sum
+    loss, log_sum, log_probability = (
+        hidden.new_empty(shape, dtype=torch.float32) for shape in ((), targets.shape, targets.shape)
+    )
+    return loss, log_sum, log_probability
 
 
 @torch.library.custom_op("wikigpt::cpu_cross_entropy_backward", mutates_args=(), device_types="cpu")
@@ -106,8 +108,8 @@ def _backward(
     head: Tensor,
     targets: Tensor,
     bias: Tensor | None,
-    top: Tensor,
     log_sum: Tensor,
+    log_probability: Tensor,
     dtype: torch.dtype,
     needed: list[bool],
 ) -> list[Tensor]:
@@ -118,7 +120,7 @@ def _backward(
         for x, need in zip(tensors, needed, strict=True)
     ]
     pointers = _Gradients(*(x.data_ptr() if need else None for x, need in zip(grads, needed, strict=True)))
-    kept, factor = _Kept(top.data_ptr(), log_sum.data_ptr()), ctypes.c_float(float(grad))
+    kept, factor = _Kept(log_sum.data_ptr(), log_probability.data_ptr()), ctypes.c_float(float(grad))
     _call("backward", dtype, hidden, head, targets, bias, ctypes.byref(kept), factor, ctypes.byref(pointers))
     return [g if x is None else g.to(x.dtype) for g, x in zip(grads, tensors, strict=True)]
 
@@ -130,8 +132,8 @@ def _(
     head: Tensor,
     targets: Tensor,
     bias: Tensor | None,
-    top: Tensor,
     log_sum: Tensor,
+    log_probability: Tensor,
     dtype: torch.dtype,
     needed: list[bool],
 ) -> list[Tensor]:

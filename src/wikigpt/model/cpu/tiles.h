@@ -42,11 +42,12 @@ bool has_tiles() {
   return has;
 }
 
-// C [32, 32] = A B or C += A B; four tiles of C, two of A, two of B at a time. `beside` is called in each step.
+// C [32, 32] = A B or C += A B; four tiles of C, two of A, two of B at a time. In each step A's 32 columns are `step`
+// further, and `beside` is called.
 template <typename F>
 __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles(int64_t k, const BFloat16* a, int64_t lda,
-                                                                 const BFloat16* b, float* c, int64_t ldc, bool add,
-                                                                 F& beside) {
+                                                                 int64_t step, const BFloat16* b, float* c,
+                                                                 int64_t ldc, bool add, F& beside) {
   const int64_t a_bytes = lda * sizeof *a, c_bytes = ldc * sizeof *c, b_bytes = kPanel * sizeof(Word);
   if (add) {
     _tile_loadd(0, c, c_bytes);
@@ -59,7 +60,7 @@ __attribute__((target("amx-tile,amx-bf16"))) void multiply_tiles(int64_t k, cons
     _tile_zero(2);
     _tile_zero(3);
   }
-  for (int64_t i = 0; i < k; i += 32, a += 32, b += 32 * kPanel) {
+  for (int64_t i = 0; i < k; i += 32, a += step, b += 32 * kPanel) {
     _tile_loadd(4, a, a_bytes);
     _tile_loadd(6, b, b_bytes);
     _tile_loadd(7, b + 32, b_bytes);
@@ -99,7 +100,7 @@ struct Multiplier {
   void operator()(int64_t k, const T* a, int64_t lda, const T* b, float* c, int64_t ldc, bool add, F&& beside) const {
 #ifdef WIKIGPT_TILES
     if constexpr (std::is_same_v<T, BFloat16>)
-      if (has_tiles()) return multiply_tiles(k, a, lda, b, c, ldc, add, beside);
+      if (has_tiles()) return multiply_tiles(k, a, lda, kPanel, b, c, ldc, add, beside);
 #endif
     blas::brgemm(kPanel, kPanel, k, lda, kPanel, ldc, add, a, b, c);
     for (int64_t i = 0; i < k; i += kPanel) beside();
@@ -108,6 +109,31 @@ struct Multiplier {
   template <typename T>
   void operator()(int64_t k, const T* a, int64_t lda, const T* b, float* c, int64_t ldc, bool add) const {
     (*this)(k, a, lda, b, c, ldc, add, [] {});
+  }
+
+  // How many columns of a matrix A [32, k] lie together where `packed` reads it.
+  template <typename T>
+  static int64_t run(int64_t k) {
+#ifdef WIKIGPT_TILES
+    if (std::is_same_v<T, BFloat16> && has_tiles()) return kPanel;
+#endif
+    return k;
+  }
+
+  // The same with A in pieces [32, run(k)]: tiles read from the second cache 10 to 15 % faster in the order in which
+  // they lie.
+  template <typename T, typename F>
+  void packed(int64_t k, const T* a, const T* b, float* c, int64_t ldc, bool add, F&& beside) const {
+#ifdef WIKIGPT_TILES
+    if constexpr (std::is_same_v<T, BFloat16>)
+      if (has_tiles()) return multiply_tiles(k, a, kPanel, kPanel * kPanel, b, c, ldc, add, beside);
+#endif
+    (*this)(k, a, k, b, c, ldc, add, beside);
+  }
+
+  template <typename T>
+  void packed(int64_t k, const T* a, const T* b, float* c, int64_t ldc, bool add) const {
+    packed(k, a, b, c, ldc, add, [] {});
   }
 };
 

@@ -7,6 +7,9 @@
 
 #include <ATen/native/CPUBlas.h>
 #include <omp.h>
+#ifdef __AVX512DQ__
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cfloat>
@@ -58,21 +61,36 @@ void store(void* to, V value) {
 
 Words splat(int32_t x) { return Words{} + static_cast<uint32_t>(x); }
 
-Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+Floats larger(Floats a, Floats b) {
+#ifdef __AVX512DQ__
+  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+  return a > b ? a : b;
+#endif
+}
 
 // 2^x for x <= 126, to 3e-7: the whole part goes into the exponent, the rest into a polynomial that is 1 at 0 and
-// close to 2^f on [-1/2, 1/2] (fitted at Chebyshev's points). NaN stays NaN.
+// close to 2^f on [-1/2, 1/2] (fitted at Chebyshev's points). NaN stays NaN. AVX512 has an instruction for either part;
+// the others give 2^-126 where x is less.
 Floats exp2(Floats x) {
+#ifdef __AVX512DQ__
+  Floats f = (Floats)_mm512_reduce_ps((__m512)x, 0);
+#else
   x = x < -126.0f ? Floats{} - 126.0f : x;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to whole numbers
   Floats shifted = x + kRound;
   Floats f = x - (shifted - kRound);
+#endif
   Floats p = f * 1.33908674e-3f + 9.66637369e-3f;
   p = p * f + 5.55035710e-2f;
   p = p * f + 2.40223489e-1f;
   p = p * f + 6.93147188e-1f;
   p = p * f + 1.0f;
+#ifdef __AVX512DQ__
+  return (Floats)_mm512_scalef_ps((__m512)p, (__m512)(x - f));
+#else
   return (Floats)((Words)p + ((Words)shifted << 23));
+#endif
 }
 
 // bf16 in the upper half of each lane, rounded to nearest (ties away from zero).
