@@ -111,7 +111,7 @@ class Work:
 
     def _place(self, path: Path, content: bytes | Path) -> None:
         if isinstance(content, Path):
-            with content.open("rb") as file:
+            with content.open("r+b") as file:
                 os.fsync(file.fileno())
             content.replace(path)
         else:

@@ -277,25 +277,9 @@ double forward(const Inputs& in, const std::vector<int64_t>& chosen, const Kept&
   return loss;
 }
 
-// Two vectors, one after the other.
-void store_line(float* to, Floats a, Floats b) {
-  store(to, a);
-  store(to + kLanes, b);
-}
-
-template <int... lane>
-void store_upper_halves(void* to, Words a, Words b, std::integer_sequence<int, lane...>) {
-  typedef uint16_t Parts __attribute__((vector_size(4 * kLanes)));
-  store(to, __builtin_shuffle((Parts)a, (Parts)b, Parts{(2 * lane + 1)...}));
-}
-
-void store_line(BFloat16* to, Floats a, Floats b) {
-  store_upper_halves(to, rounded(a), rounded(b), std::make_integer_sequence<int, 2 * kLanes>());
-}
-
 // One row of words from the rows that it is made of.
 void store_pair(float* to, Floats a, Floats) { store(to, a); }
-void store_pair(BFloat16* to, Floats a, Floats b) { store(to, rounded(a) >> 16 | (rounded(b) & 0xffff0000u)); }
+void store_pair(BFloat16* to, Floats a, Floats b) { store(to, in_words(a, b)); }
 
 // p = exp(logit) / 2^log_sum of the lines [first, last) of a square, as lines `run` apart and as words of two of them.
 template <typename T>

@@ -61,15 +61,6 @@ struct Layout {
   }
 };
 
-// Calls `f` for every vector of a row of n floats, then for the numbers that are left: with the position, and with
-// what reads there from the start of a row.
-template <typename F>
-void along_row(int64_t n, F f) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) f(i, [i](const float* row) { return load<Floats>(row + i); });
-  for (; i < n; i++) f(i, [i](const float* row) { return row[i]; });
-}
-
 // to[i] = value(i) for i < n; zeros up to `padded`.
 template <typename T, typename Value>
 void write_row(int64_t n, int64_t padded, T* to, Value value) {
@@ -93,13 +84,9 @@ float sum_row(int64_t n, Value value) {
     for (int k = 0; k < kSums; k++)
       sums[k] += value([at = i + k * kLanes](const float* row) { return load<Floats>(row + at); });
   for (; i + kLanes <= n; i += kLanes) sums[0] += value([i](const float* row) { return load<Floats>(row + i); });
-  float total = 0;
-  for (; i < n; i++) total += value([i](const float* row) { return row[i]; });
-  float lanes[kLanes];
-  store(lanes, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-  for (int half = kLanes / 2; half; half /= 2)
-    for (int k = 0; k < half; k++) lanes[k] += lanes[k + half];
-  return total + lanes[0];
+  float rest = 0;
+  for (; i < n; i++) rest += value([i](const float* row) { return row[i]; });
+  return rest + total((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // A weight [rows, columns] in words, square by square. `turned(i, j)` says where square (i, j) goes for products with
@@ -155,26 +142,12 @@ void norm_gradient(const Layout& l, int64_t tile, const float* x, const float* g
   }
 }
 
-// Two vectors that follow one another.
-void store_rows(float* to, Floats a, Floats b) {
-  store(to, a);
-  store(to + kLanes, b);
-}
-template <int... lane>
-Words upper_halves(Words a, Words b, std::integer_sequence<int, lane...>) {
-  typedef uint16_t Lanes __attribute__((vector_size(4 * kLanes)));
-  return (Words)__builtin_shuffle((Lanes)a, (Lanes)b, Lanes{(2 * lane + 1)...});
-}
-void store_rows(BFloat16* to, Floats a, Floats b) {
-  store(to, upper_halves(rounded(a), rounded(b), std::make_integer_sequence<int, 2 * kLanes>()));
-}
-
 // Two rows as a row of words; in fp32 a word is one number, and the second row follows.
 void store_words(float* to, Floats a, Floats b) {
   store(to, a);
   store(to + kPanel, b);
 }
-void store_words(BFloat16* to, Floats a, Floats b) { store(to, rounded(a) >> 16 | (rounded(b) & 0xffff0000u)); }
+void store_words(BFloat16* to, Floats a, Floats b) { store(to, in_words(a, b)); }
 
 // 1 / x for x up to 2^126, to 1e-7: an estimate and Newton's step, which wait for less than a division.
 Floats inverse(Floats x) {
@@ -225,7 +198,7 @@ struct HiddenRows {
           Floats a = load<Floats>(g + at);
           out[half] = a * sigmoid(a) * load<Floats>(u + at);
         }
-        store_rows(h + row * stride + i, out[0], out[1]);
+        store_line(h + row * stride + i, out[0], out[1]);
       }
   }
 };
@@ -310,8 +283,8 @@ struct GradientRows {
           du[r][half] = d * silu;
           dg[r][half] = d * b * (s + silu * (1.0f - s));
         }
-        store_rows(gate_rows + (row + r) * stride + i, dg[r][0], dg[r][1]);
-        store_rows(up_rows + (row + r) * stride + i, du[r][0], du[r][1]);
+        store_line(gate_rows + (row + r) * stride + i, dg[r][0], dg[r][1]);
+        store_line(up_rows + (row + r) * stride + i, du[r][0], du[r][1]);
       }
       for (int half = 0; half < 2; half++) {
         const int64_t at = row * kPanel + (i + half * kLanes) * kPair<T>;

@@ -25,15 +25,6 @@ int64_t tile_rows(int64_t n_rows, int n_threads) {
 // Between the rows of a transposed tile, not a power of two: they would share a few places of the cache.
 int64_t stride(int64_t tile) { return tile + kPanel; }
 
-// Calls `f` for every vector of a row of n numbers, then for the numbers that are left: with the position, and with
-// what reads there from the start of a row.
-template <typename F>
-void along_row(int64_t n, F f) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) f(i, [i](const auto* row) { return load_row(row + i); });
-  for (; i < n; i++) f(i, [i](const auto* row) { return static_cast<float>(row[i]); });
-}
-
 // What `f` of `along_row` writes.
 template <typename T>
 void put(T* to, Floats x) {

@@ -107,6 +107,32 @@ Floats load_row(const BFloat16* from) {
   return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16);
 }
 
+// Two vectors that follow one another in a row.
+void store_line(float* to, Floats a, Floats b) {
+  store(to, a);
+  store(to + kLanes, b);
+}
+template <int... lane>
+Words upper_halves(Words a, Words b, std::integer_sequence<int, lane...>) {
+  typedef uint16_t Parts __attribute__((vector_size(4 * kLanes)));
+  return (Words)__builtin_shuffle((Parts)a, (Parts)b, Parts{(2 * lane + 1)...});
+}
+void store_line(BFloat16* to, Floats a, Floats b) {
+  store(to, upper_halves(rounded(a), rounded(b), std::make_integer_sequence<int, 2 * kLanes>()));
+}
+
+// Numbers of two rows as words of bf16, those of the first row in the lower halves.
+Words in_words(Floats a, Floats b) { return rounded(a) >> 16 | (rounded(b) & 0xffff0000u); }
+
+// Calls `f` for every vector of a row of n numbers, then for the numbers that are left: with the position, and with
+// what reads there from the start of a row.
+template <typename F>
+void along_row(int64_t n, F f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f(i, [i](const auto* row) { return load_row(row + i); });
+  for (; i < n; i++) f(i, [i](const auto* row) { return static_cast<float>(row[i]); });
+}
+
 template <int... lane>
 float total(Floats x, std::integer_sequence<int, lane...>) {
   x += __builtin_shuffle(x, Words{lane ^ 1 ...});
