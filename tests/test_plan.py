@@ -108,7 +108,7 @@ def test_a_shape_the_user_chose_stays():
 def test_sizes_in_words():
     assert parse_memory("4GB") == parse_memory(" 4 g") == 4e9
     assert parse_memory("512MiB") == 512 * 2**20
-    for nonsense in ("", "much", "-1GB", "4 Gx", "nan"):
+    for nonsense in ("", "much", "0", "0GB", "-1GB", "4 Gx", "nan"):
         with pytest.raises(UserError, match="write it as 4GB"):
             parse_memory(nonsense)
 

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 
 from wikigpt.artifacts import read_json
 from wikigpt.errors import UserError
@@ -368,7 +368,7 @@ def parse_memory(text: str) -> int:
         UserError: it is none of these.
     """
     try:
-        return TypeAdapter(ByteSize).validate_python(text.strip())
+        return TypeAdapter(Annotated[ByteSize, Field(gt=0)]).validate_python(text.strip())
     except ValidationError as error:
         raise UserError(f"--memory {text!r}: write it as 4GB or 500MB.") from error
 
