@@ -33,9 +33,9 @@ from wikigpt.corpus.dedup import (
     windows_in_python,
 )
 from wikigpt.corpus.dump import Damage
-from wikigpt.corpus.merge import Work
 from wikigpt.corpus.shards import read_shards, single_pages
 from wikigpt.corpus.source import Source
+from wikigpt.corpus.work import Work
 from wikigpt.errors import UserError
 
 
@@ -421,7 +421,7 @@ def test_pages_that_kill_their_process_are_found_and_left_out(
     assert [skipped for each in facts for skipped in each["skipped"]] == [
         {"title": f"Page {i}", "reason": "failed: the process that cleaned it died"} for i in killing
     ]
-    kept = [row for _, each in results for row in clean.from_arrow(each.documents)["title"].to_pylist()]
+    kept = [row for _, each in results for row in each.documents["title"].to_pylist()]
     assert kept == [f"Page {i}" for i in range(60) if i not in killing]
 
 

@@ -92,7 +92,8 @@ def drive(folder: Path, interruptions: list[list[int]], steps: int) -> None:
     Args:
         interruptions: which signals to send, one after the other, to each process but the last.
     """
-    import wikigpt.train.report  # noqa: F401  # its plots take a second to load
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401  # each of the processes would load them anew
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # no thread pool before the fork
     torch.set_num_threads(1)

@@ -3,17 +3,20 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pexpect
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import rc_context
 
 from conftest import wikigpt
 from wikigpt.chat import Engine
@@ -26,6 +29,7 @@ from wikigpt.train.charts import Line, grouped, line_chart
 from wikigpt.train.report import training_plots, write_training_report
 from wikigpt.train.samples import Sampler
 
+SVG = "{http://www.w3.org/2000/svg}"
 TEXT = "The cat {0} sat on the mat. 城市{0}的人口是{1}万。It is <b>large</b>."
 
 
@@ -169,7 +173,10 @@ def test_a_run_leaves_a_page_and_plots_that_its_log_alone_makes_again(data, tmp_
     assert "&lt;b&gt;城市" in html and "<b>城市" not in html
     final = logged(tmp_path / "run", "bits_per_byte")[6]["en"]
     assert f"<b>{final:.3f}</b>" in html and "causal_lm" in html and "learning_rate" in html
-    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "") and "src=" not in html
+    names = ("http-equiv", "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink")
+    assert "http" not in re.sub("|".join(names), "", html) and "src=" not in html and "<!DOCTYPE svg" not in html
+    ids = re.findall(r'\bid="([^"]*)"', html)
+    assert len(ids) == len(set(ids)) and set(re.findall(r'["(]#([\w-]+)', html)) <= set(ids)
     assert {path.name for path in plots.iterdir()} == {
         "loss.svg",
         "bits_per_byte.svg",
@@ -219,13 +226,43 @@ def test_curves_are_readable_with_ten_points_and_with_100_000():
         return [{"step": s, "loss": 10 * s**-0.3 + 0.1 * (s % 7), **shared} for s in range(1, n + 1)]
 
     few, many = (training_plots(entries(n))["loss"] for n in (10, 100_000))
-    assert len(many) < 20_000 and "<polygon" in many and "<polygon" not in few
     for svg, n in ((few, 10), (many, 80)):
-        line = list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}polyline"))[-2]
-        places = [tuple(map(float, place.split(","))) for place in line.get("points").split()]
+        assert len(svg) < 30_000
+        *_, mean, _legend = (p for p in ElementTree.fromstring(svg).iter(f"{SVG}path") if "#1f77b4" in p.get("style"))
+        places = [tuple(map(float, place)) for place in re.findall(r"[ML] (\S+) (\S+)", mean.get("d"))]
         assert 0.8 * n <= len(places) <= n
         assert max(y for _, y in places) - min(y for _, y in places) > 50  # pixels: not a flat line
-    assert grouped([(x, float(x % 2)) for x in range(1000)], 10)[0][0] == (49.5, 0.5)
+    points = np.array([(x, 1e6 if x % 100 == 0 else x % 2) for x in range(1000)])
+    x, mean, lower, upper = grouped(points, 10)
+    assert (x[0], mean[0], lower[0], upper[0]) == (49.5, 10000.5, 0, 1)
+
+
+def test_outliers_and_the_beginning_do_not_flatten_a_chart():
+    points = [(step, 1e9 if step in (5, 700) else 3 + step % 10 / 10) for step in range(1, 1001)]
+    svg = line_chart(("loss", "损失"), [Line(("", ""), points, 0, "noisy")])
+    assert {"3.2", "3.4", "3.6", "3.8"} <= set(re.findall(r">([\d.]+)</text>", svg))
+
+
+def test_a_chart_is_in_both_languages_in_the_colours_of_its_page_and_always_the_same():
+    lines = [Line(("a<b", "甲"), [(1, 2.0), (2, 1.0)], 0), Line(("", ""), [(1, 1.0)], 1, "noisy")]
+    svg = line_chart(("Title & all", "标题"), lines)
+    with rc_context({"text.color": "white", "font.size": 30}):
+        assert svg == line_chart(("Title & all", "标题"), lines)
+    root = ElementTree.fromstring(svg)
+    assert root.get("role") == "img" and root.get("aria-label") == "Title & all · 标题"
+    shown = [{part.get("class"): part.text for part in text} for text in root.iter(f"{SVG}text") if len(text)]
+    assert shown == [
+        {"en": "steps", "zh": "步数"},
+        {"en": "Title & all", "zh": "标题"},
+        {"en": "a<b", "zh": "甲"},
+    ]
+    assert "#000000" not in svg and "fill" not in "".join(text.get("style") for text in root.iter(f"{SVG}text"))
+
+
+def test_matplotlib_loads_for_the_first_chart_and_never_pyplot():
+    begin = "import sys; from wikigpt.train.report import *; assert 'matplotlib' not in sys.modules; "
+    draw = "training_plots([]); assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", begin + draw], check=True)
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from wikigpt.errors import UserError
 
 
@@ -32,16 +30,20 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace `path` by `data` (text as UTF-8) in one step."""
+def write_atomic(path: Path, data: str | bytes, *, survives_power_cuts: bool = True) -> None:
+    """Replace `path` by `data` (text as UTF-8) in one step.
+
+    Without `survives_power_cuts`, which takes some milliseconds, the disk may hold part of it after one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix_beside(path), suffix=".tmp")
     _with_usual_permissions(Path(name), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+            if survives_power_cuts:
+                file.flush()
+                os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
@@ -101,9 +103,9 @@ def _with_usual_permissions(temporary: Path, mode: int) -> None:
 
 def _prefix_beside(path: Path) -> str:
     """How the temporary sibling's name begins: it holds the process id, so that those of killed processes can go."""
-    import psutil
-
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        import psutil
+
         process = left.name.removeprefix(f".{path.name}.").partition("-")[0]
         if process.isdigit() and not psutil.pid_exists(int(process)):
             if left.is_dir():
@@ -119,6 +121,8 @@ def only_writer(folder: Path) -> Iterator[None]:
 
     So does who cannot write there.
     """
+    from filelock import FileLock, Timeout  # 20 ms, with asyncio
+
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)

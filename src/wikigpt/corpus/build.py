@@ -14,19 +14,20 @@ from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, o
 from wikigpt.corpus.clean import PAGE_SECONDS, Privacy, Settings
 from wikigpt.corpus.dump import Damage, Site
 from wikigpt.corpus.executors import Executor, clean_all
-from wikigpt.corpus.merge import LENGTH_EDGES, Merged, Work, merge
 from wikigpt.corpus.shards import Shard, line_before, read_shards
 from wikigpt.corpus.source import STDIN, Source, list_inputs
 from wikigpt.corpus.wikitext.templates import compile_rules
 from wikigpt.corpus.wikitext.variants import FALLBACKS
+from wikigpt.corpus.work import Work
 from wikigpt.corpus.write import MANIFEST
 from wikigpt.errors import UserError
 
 if TYPE_CHECKING:
+    from wikigpt.corpus.merge import Merged
     from wikigpt.encryption import Key
 
 VERSION = 1
-WORK_VERSION = 2  # of what a shard holds: another one's work is not gone on with
+WORK_VERSION = 3  # of what a shard holds: another one's work is not gone on with
 MIN_CHARS = 100
 NEAR_DUPLICATES = 0.9
 POOL_BYTES = 1_000_000  # of input; below, starting processes costs more than it saves
@@ -123,6 +124,8 @@ def build_corpus(
             kept = asdict(replace(settings, skip_damaged=False))
             work.belongs_to(fingerprint(WORK_VERSION, __version__, kept, locked.recipient if locked else None))
             reading.clean(executor, workers, locked.secret if locked else None, max_documents)
+            from wikigpt.corpus.merge import merge  # with NumPy; until now the other processes were to be kept busy
+
             with atomic_folder(output) as finished:
                 merged = merge(
                     work,
@@ -300,7 +303,7 @@ class _Reading:
 def _manifest(
     sources: Sequence[Source],
     reading: _Reading,
-    merged: Merged,
+    merged: "Merged",
     settings: Settings,
     max_documents: int | None,
     key: "Key | None",
@@ -321,7 +324,7 @@ def _manifest(
         "aliases": merged.aliases,
         "drops": dict(sorted(merged.drops.items())),
         "reference_sections_dropped": merged.sections,
-        "lengths": {"edges": LENGTH_EDGES, "counts": merged.lengths.tolist()},
+        "lengths": merged.histogram(),
         "leftovers": _without_text(merged.left_overs) if key else merged.left_overs,
         # What an encrypted corpus holds shall not lie open beside it.
         "skipped": [] if key else merged.skipped,
@@ -376,7 +379,7 @@ def _licence(sites: Iterable[Site]) -> str:
     return "; ".join(sorted(licences))
 
 
-def _nothing_left(paths: Sequence[Path], merged: Merged, min_chars: int) -> str:
+def _nothing_left(paths: Sequence[Path], merged: "Merged", min_chars: int) -> str:
     names = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
     if not merged.seen:
         return f"{names} holds no pages at all; give a pages-articles dump of a wiki that has articles."

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Literal
 
 from wikigpt.corpus import extracted
@@ -28,7 +27,7 @@ from wikigpt.corpus.languages import capital
 from wikigpt.corpus.shards import Shard, language_of, pages_of, single_pages
 from wikigpt.corpus.wikitext import Article, Options, TooSlow, read_wikitext
 from wikigpt.corpus.wikitext.variants import converter
-from wikigpt.corpus.write import from_arrow, table, table_of_dropped, to_arrow
+from wikigpt.corpus.write import table, table_of_dropped
 
 # What would be markup if it stood in a text; the report lists where it does.
 # By a character that most texts do not hold at all; patterns that begin with one character are faster than `find`.
@@ -64,10 +63,10 @@ class Settings:
 
 @dataclass(slots=True)
 class Cleaned:
-    """A finished shard: Arrow files as bytes or where they lie, and the counts that go into the manifest."""
+    """A finished shard: Arrow tables or the files that hold them, and the counts that go into the manifest."""
 
-    documents: bytes | Path  # the corpus's columns, `page` (the title in the wiki), `length`, `checksum` and `sketch`
-    dropped: bytes | Path  # documents that were left out, if they are to be kept aside
+    documents: Any  # the corpus's columns, `page` (the title in the wiki), `length`, `checksum` and `sketch`
+    dropped: Any  # documents that were left out, if they are to be kept aside, else None
     facts: dict[str, Any]
 
 
@@ -180,11 +179,9 @@ def join(first: Cleaned, second: Cleaned) -> Cleaned:
             facts[name] = facts[name] + [_moved(entry, first.facts["documents"]) for entry in value]
         else:
             facts[name] = facts[name] + value
-    documents = pa.concat_tables([from_arrow(first.documents), from_arrow(second.documents)])
-    dropped = first.dropped or second.dropped
-    if first.dropped and second.dropped:
-        dropped = to_arrow(pa.concat_tables([from_arrow(first.dropped), from_arrow(second.dropped)]))
-    return Cleaned(to_arrow(documents), dropped, facts)
+    dropped = [side.dropped for side in (first, second) if side.dropped is not None]
+    documents = pa.concat_tables([first.documents, second.documents])
+    return Cleaned(documents, pa.concat_tables(dropped) if dropped else None, facts)
 
 
 def _moved(entry: dict[str, Any], by: int) -> dict[str, Any]:
@@ -362,7 +359,7 @@ class _Cleaner:
             del samples[SAMPLES:]
 
     def finish(self) -> Cleaned:
-        """Everything as bytes and plain values."""
+        """Everything as tables and plain values."""
         import pyarrow as pa
 
         from wikigpt.corpus.dedup import checksum, sketches
@@ -395,5 +392,5 @@ class _Cleaner:
             "left_overs": result.left_overs,
             "samples": result.samples,
         }
-        dropped = to_arrow(table_of_dropped(result.dropped)) if result.dropped else b""
-        return Cleaned(to_arrow(documents), dropped, json.loads(json.dumps(facts)))
+        dropped = table_of_dropped(result.dropped) if result.dropped else None
+        return Cleaned(documents, dropped, json.loads(json.dumps(facts)))

@@ -4,118 +4,32 @@ Nothing here grows with the dump but 9 bytes a document and the names of templat
 titles lie on the disk.
 """
 
-import json
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wikigpt.artifacts import write_atomic
-from wikigpt.corpus.clean import SAMPLES, Cleaned, merge_left_overs
+from wikigpt.corpus.clean import SAMPLES, merge_left_overs
 from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, find_duplicates
 from wikigpt.corpus.homonyms import Marks
 from wikigpt.corpus.languages import capital
 from wikigpt.corpus.wikitext.variants import converter
-from wikigpt.corpus.write import Parts, from_arrow, table_of_dropped
+from wikigpt.corpus.work import Work
+from wikigpt.corpus.write import Parts, table_of_dropped
 
 if TYPE_CHECKING:
     from wikigpt.encryption import Key
 
-LENGTH_EDGES = [0, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]
+_LENGTH_EDGES = [0, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]
 _HELPERS = ["page", "length", "checksum", "sketch"]
 DISAMBIGUATION = 3  # a fate like those of `dedup`
 _REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate", DISAMBIGUATION: "disambiguation"}
 _HOPS = 4  # redirects that are followed to an article
-
-
-class Work:
-    """The folder of finished shards: for each the facts, its documents and what was dropped.
-
-    A shard is finished when its facts are there; they are written last.
-    """
-
-    def __init__(self, folder: Path, key: "Key | None") -> None:
-        self.folder, self.key = folder, key
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def belongs_to(self, origin: str) -> None:
-        """Remove what was made with other settings than those whose fingerprint is `origin`."""
-        path = self.folder / "origin"
-        if path.is_file() and path.read_text() == origin:
-            return
-        for shard in self.folder.glob("shard-*"):
-            shard.unlink()
-        write_atomic(path, origin)
-
-    def finished(self, number: int, identity: str) -> dict[str, Any] | None:
-        """The facts of shard `number` if it is finished and was made from the same bytes."""
-        if not self._path(number, "json").is_file():
-            return None
-        try:
-            facts = self.facts(number)
-        except ValueError:  # damaged, or written under another key
-            return None
-        return facts if facts["identity"] == identity else None
-
-    def facts(self, number: int) -> dict[str, Any]:
-        """The facts of a finished shard."""
-        facts: dict[str, Any] = json.loads(self._read(self._path(number, "json")))
-        return facts
-
-    def write(self, number: int, identity: str, cleaned: Cleaned) -> dict[str, Any]:
-        """Keep a shard's result; return its facts."""
-        facts = {**cleaned.facts, "identity": identity}
-        self._place(self._path(number, "arrow"), cleaned.documents)
-        if cleaned.dropped:
-            self._place(self._path(number, "dropped.arrow"), cleaned.dropped)
-        self._place(self._path(number, "json"), json.dumps(facts, ensure_ascii=False).encode())
-        return facts
-
-    def put_down(self, number: int, cleaned: Cleaned) -> Cleaned:
-        """Where another process has cleaned shard `number`, what it puts down in the folder for `write` to take up."""
-
-        def put(data: bytes | Path, suffix: str) -> bytes | Path:
-            if not data or isinstance(data, Path):
-                return data
-            # A process that outlives a killed build must not write over what the next one has.
-            path = self.folder / f"put-{os.getpid()}-{number}.{suffix}"
-            path.write_bytes(self.key.encrypt(data) if self.key else data)
-            return path
-
-        return replace(
-            cleaned, documents=put(cleaned.documents, "arrow"), dropped=put(cleaned.dropped, "dropped.arrow")
-        )
-
-    def documents(self, number: int) -> Any:
-        """The documents of a finished shard as an Arrow table."""
-        path = self._path(number, "arrow")
-        return from_arrow(self._read(path) if self.key else path)
-
-    def dropped(self, number: int) -> Any:
-        """What the shard's pages gave that is no document."""
-        path = self._path(number, "dropped.arrow")
-        return from_arrow(self._read(path)) if path.is_file() else table_of_dropped([])
-
-    def _path(self, number: int, suffix: str) -> Path:
-        return self.folder / f"shard-{number:06d}.{suffix}"
-
-    def _read(self, path: Path) -> bytes:
-        data = path.read_bytes()
-        return self.key.decrypt(data, path) if self.key else data
-
-    def _place(self, path: Path, content: bytes | Path) -> None:
-        if isinstance(content, Path):
-            with content.open("r+b") as file:
-                os.fsync(file.fileno())
-            content.replace(path)
-        else:
-            write_atomic(path, self.key.encrypt(content) if self.key else content)
 
 
 @dataclass(slots=True)
@@ -132,7 +46,7 @@ class Merged:
     privacy: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
-    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(LENGTH_EDGES), np.int64))
+    lengths: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(_LENGTH_EDGES), np.int64))
     left_overs: dict[str, Any] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)
     samples: list[dict[str, str]] = field(default_factory=list)
@@ -156,9 +70,13 @@ class Merged:
         # (Arrow's own functions for this take 40 ms to load.)
         self.aliases += sum(int(np.ptp(some.offsets)) for some in documents["aliases"].chunks if len(some))
         self.characters += int(lengths.sum())
-        self.lengths += np.histogram(lengths, [*LENGTH_EDGES, np.inf])[0]
+        self.lengths += np.histogram(lengths, [*_LENGTH_EDGES, np.inf])[0]
         self.languages.update(documents["lang"].to_pylist())
         self.splits.update(documents["split"].to_pylist())
+
+    def histogram(self) -> dict[str, list[int]]:
+        """How many documents have at least so many characters, and fewer than the next edge."""
+        return {"edges": _LENGTH_EDGES, "counts": self.lengths.tolist()}
 
 
 def merge(

@@ -75,22 +75,23 @@ def table_of_dropped(rows: Sequence[tuple[str, ...]]) -> Any:
     return pa.table(arrays, names=list(DROPPED_COLUMNS))
 
 
-def to_arrow(content: Any) -> bytes:
-    """An Arrow table as the bytes of an Arrow file."""
+def write_arrow(content: Any, path: Path, key: "Key | None" = None) -> None:
+    """Write a table as an Arrow file, encrypted if there is a key."""
     import pyarrow as pa
 
-    sink = pa.BufferOutputStream()  # takes a third of BytesIO's time
-    with pa.ipc.new_file(sink, content.schema) as writer:
-        writer.write_table(content)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    # Encryption needs all bytes at once; else none of them is copied on the way to the file.
+    with pa.BufferOutputStream() if key else pa.OSFile(str(path), "wb") as sink:
+        with pa.ipc.new_file(sink, content.schema) as writer:
+            writer.write_table(content)
+        if key:
+            path.write_bytes(key.encrypt(sink.getvalue().to_pybytes()))
 
 
-def from_arrow(data: bytes | Path) -> Any:
-    """The Arrow table in the bytes of an Arrow file; of a file on the disk, what is not used is not read."""
+def read_arrow(path: Path, key: "Key | None" = None) -> Any:
+    """The table in an Arrow file; of one that is not encrypted, what is not used is not read."""
     import pyarrow as pa
 
-    with pa.memory_map(str(data)) if isinstance(data, Path) else pa.BufferReader(data) as file:
+    with pa.BufferReader(key.decrypt(path.read_bytes(), path)) if key else pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).read_all()
 
 

@@ -1,28 +1,30 @@
-"""Line charts as SVG, drawn here in milliseconds: a plotting library takes longer to import than to draw a page."""
+"""Line charts as SVG that read well within a page, in either language, light or dark, and as files of their own."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from io import StringIO
+from typing import TYPE_CHECKING, Literal
+from zlib import crc32
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Point = tuple[float, float]
 Text = tuple[str, str]  # in English and Chinese
 
-WIDTH, HEIGHT = 560, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 20, 26, 32  # margins; the legend stands in the upper one
 MEANS, SINGLE = 80, 300  # most places along x of a line, and most steps shown one by one: the eye sees no more
-CJK_FONTS = '"PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC"'
-# Readable on a white and on a black ground.
-COLORS = ("#3b82c4", "#e0812b", "#3a9d55", "#c8504f", "#8f6cc0", "#8a7a3b", "#c767a3", "#4aa3a3")
-
-STYLE = f"""<style>
-.chart {{ font: 12px system-ui, {CJK_FONTS}, sans-serif; fill: currentColor; }}
-.chart .grid {{ stroke: currentColor; stroke-opacity: .15; }}
-.chart polyline {{ fill: none; stroke-width: 1.8; stroke-linejoin: round; }}
-.chart polygon {{ fill-opacity: .22; }} .chart .thin {{ stroke-width: .8; stroke-opacity: .4; }}
-.chart .dashed {{ stroke-dasharray: 5 4; stroke-width: 1.2; }}
+STEPS, NOTHING = ("steps", "步数"), ("nothing yet", "尚无数据")
+STYLE = ("default", {"svg.fonttype": "none", "svg.hashsalt": ""})  # whatever else the caller has set
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+# `svg:root` is a chart that is a file, never one within a page.
+CSS = """<style>
+.chart text { font-family: system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif !important }
+svg:root { background: #fff; color: #222 } svg:root .zh { display: none }
 </style>"""
-ALONE = "<style>:root { background: #fff; color: #222; } .zh { display: none; }</style>"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Line:
     """One curve.
 
     Attributes:
+        color: its number in matplotlib's cycle.
         kind: "noisy" is drawn as means over what 9 of 10 values lie in, "dots" as a line through its points, "dashed"
             as a line of which only the shape counts, scaled to the chart's height.
     """
@@ -37,7 +40,7 @@ class Line:
     name: Text
     points: Sequence[Point]
     color: int
-    kind: str = "dots"
+    kind: Literal["noisy", "dots", "dashed"] = "dots"
 
 
 def line_chart(title: Text, lines: Iterable[Line], *, from_zero: bool = False) -> str:
@@ -46,71 +49,29 @@ def line_chart(title: Text, lines: Iterable[Line], *, from_zero: bool = False) -
     Points that are not finite are left out. The y axis shows where the curves are after their first 2 %; a steep
     beginning and single outliers leave the chart at its top, as everything would else be one flat line.
     """
-    lines = [Line(a.name, [p for p in a.points if math.isfinite(p[1])], a.color, a.kind) for a in lines]
-    lines = [line for line in lines if line.points]
-    scaled = [line for line in lines if line.kind != "dashed"]
-    marks = [f'<text x="{LEFT}" y="13" font-weight="bold">{_both(title)}</text>']
-    if not scaled:
-        middle = f'x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle" opacity=".6"'
-        return _svg(title, [*marks, f"<text {middle}>{_both(('nothing yet', '尚无数据'))}</text>"])
-    last = max(line.points[-1][0] for line in lines)
-    low, high = _visible(scaled, last)
-    ticks = _ticks(0 if from_zero else low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    from matplotlib import style  # not earlier: it loads for longer than it draws
+    from matplotlib.figure import Figure
 
-    def at(point: Point) -> str:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * point[0] / last
-        y = TOP + (HEIGHT - TOP - BOTTOM) * (high - point[1]) / (high - low)
-        # Far beyond the frame all places are alike; without a limit some viewers lose the line.
-        return f"{x:.1f},{min(max(y, -HEIGHT), 2 * HEIGHT):.1f}"
-
-    for value in ticks:
-        _, _, y = at((0, value)).partition(",")
-        marks.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-        marks.append(f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{short(value)}</text>')
-    for value in _ticks(0, last, whole=True):
-        x, _, _ = at((value, 0)).partition(",")
-        if value <= last:
-            marks.append(f'<path class="grid" d="M{x} {TOP}V{HEIGHT - BOTTOM}"/>')
-            marks.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{short(value)}</text>')
-    steps = _both(("steps", "步数"))
-    marks.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end" opacity=".7">{steps}</text>')
-    marks.append(f'<svg x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}" ')
-    marks[-1] += f'viewBox="{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}" overflow="hidden">'
-    for line in lines:
-        color = COLORS[line.color % len(COLORS)]
-        if line.kind == "dashed":
-            top = max(y for _, y in line.points) or 1
-            points = [(x, low + (high - low) * 0.96 * y / top) for x, y in grouped(line.points, SINGLE)[0]]
-            marks.append(f'<polyline class="dashed" stroke="{color}" points="{" ".join(map(at, points))}"/>')
-        elif line.kind == "noisy":
-            marks += _noisy(line, color, at)
+    given = [(line, np.array(line.points, float).reshape(-1, 2)) for line in lines]
+    finite = [(line, points[np.isfinite(points[:, 1])]) for line, points in given]
+    curves = [(line, points) for line, points in finite if len(points)]
+    with style.context(STYLE):
+        figure = Figure((5.8, 3.1), frameon=False)
+        axes = figure.add_axes((0.09, 0.16, 0.89, 0.73), frameon=False)
+        axes.set_title(title[0], loc="left", fontweight="bold")
+        if any(line.kind != "dashed" for line, _ in curves):
+            _draw(axes, curves, from_zero)
         else:
-            marks.append(f'<polyline stroke="{color}" points="{" ".join(map(at, line.points))}"/>')
-            if len(line.points) <= MEANS // 2:
-                for point in line.points:
-                    x, _, y = at(point).partition(",")
-                    marks.append(f'<circle cx="{x}" cy="{y}" r="2.6" fill="{color}"/>')
-    marks.append("</svg>")
-    return _svg(title, [*marks, *_legend(lines)])
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, NOTHING[0], horizontalalignment="center", alpha=0.6)
+        figure.savefig(svg := StringIO(), format="svg", metadata=NO_METADATA)
+    return _for_a_page(svg.getvalue(), title, [STEPS, NOTHING, *(line.name for line, _ in curves if line.name[0])])
 
 
-def grouped(points: Sequence[Point], most: int) -> tuple[list[Point], list[Point], list[Point]]:
-    """Means, 5th and 95th percentiles of at most `most` groups of neighbouring points, each at its mean x."""
-    size = math.ceil(len(points) / most)
-    means, lows, highs = [], [], []
-    for i in range(0, len(points), size):
-        group = points[i : i + size]
-        x, values = sum(p[0] for p in group) / len(group), sorted(p[1] for p in group)
-        means.append((x, sum(values) / len(values)))
-        lows.append((x, values[len(values) // 20]))
-        highs.append((x, values[-1 - len(values) // 20]))
-    return means, lows, highs
-
-
-def alone(svg: str) -> str:
-    """A chart as a file of its own: on white, in English."""
-    return svg.replace(STYLE, STYLE + ALONE, 1)
+def grouped(points: np.ndarray, most: int) -> np.ndarray:
+    """Rows of mean x, mean y, 5th and 95th percentile of y: of at most `most` groups of neighbouring points."""
+    groups = np.array_split(points, min(most, len(points)))
+    return np.array([(*group.mean(axis=0), *np.percentile(group[:, 1], (5, 95))) for group in groups]).T
 
 
 def short(value: float) -> str:
@@ -121,57 +82,48 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _noisy(line: Line, color: str, at: Callable[[Point], str]) -> Iterable[str]:
-    means, lows, highs = grouped(line.points, MEANS)
-    if len(line.points) <= SINGLE:
-        yield f'<polyline class="thin" stroke="{color}" points="{" ".join(map(at, line.points))}"/>'
-    else:
-        yield f'<polygon fill="{color}" points="{" ".join(map(at, [*highs, *reversed(lows)]))}"/>'
-    yield f'<polyline stroke="{color}" points="{" ".join(map(at, means))}"/>'
+def _draw(axes: "Axes", curves: Sequence[tuple[Line, np.ndarray]], from_zero: bool) -> None:
+    last = max(points[-1, 0] for _, points in curves)
+    low, high = _visible([points for line, points in curves if line.kind != "dashed"], last)
+    axes.set(xlim=(0, 1.01 * last or 1), ylim=(min(low, 0) if from_zero else low, high))
+    axes.set_xlabel(STEPS[0], loc="right", alpha=0.7)
+    axes.locator_params("x", integer=True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: short(value))
+    axes.tick_params(left=False, bottom=False)
+    axes.grid(color="black", alpha=0.15)
+    for line, points in curves:
+        color, label = f"C{line.color}", line.name[0]
+        x, mean, lower, upper = grouped(points, MEANS if line.kind == "noisy" else SINGLE)
+        if line.kind == "dashed":
+            height, of_frame = 0.96 * mean / (mean.max() or 1), axes.get_xaxis_transform()
+            axes.plot(x, height, "--", color=color, label=label, linewidth=1, transform=of_frame)
+            continue
+        if line.kind == "noisy" and len(points) <= SINGLE:
+            axes.plot(*points.T, color=color, linewidth=0.8, alpha=0.4)
+        elif line.kind == "noisy":
+            axes.fill_between(x, lower, upper, color=color, linewidth=0, alpha=0.22)
+        marker = "o" if line.kind == "dots" and len(points) <= MEANS // 2 else ""
+        axes.plot(x, mean, color=color, label=label, marker=marker, markersize=4)
+    if any(line.name[0] for line, _ in curves):
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=len(curves), frameon=False)
 
 
-def _visible(lines: Sequence[Line], last: float) -> tuple[float, float]:
-    """The range of y to be seen: of single values 98 %, of means all, after the first 2 % of the steps."""
-    values: list[float] = []
-    for line in lines:
-        later = [p for p in line.points if p[0] >= 0.02 * last] or list(line.points)
-        values += [y for _, y in grouped(later, MEANS)[0]]
-        if line.kind == "noisy":
-            ordered = sorted(y for _, y in later)
-            values += [ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]]
-    low, high = min(values), max(values)
+def _visible(curves: Iterable[np.ndarray], last: float) -> tuple[float, float]:
+    """The range of y to be seen: of each curve's values 98 %, after the first 2 % of the steps."""
+    later = [points[points[:, 0] >= min(0.02 * last, points[-1, 0]), 1] for points in curves]
+    ends = [np.percentile(values, (1, 99), method="nearest") for values in later]
+    low, high = float(np.min(ends)), float(np.max(ends))
     margin = 0.04 * (high - low) or 0.1 * abs(high) or 1
     return low - margin if low < 0 or low > margin else 0, high + margin
 
 
-def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Four to eight round numbers from `low` to `high`."""
-    rough = max((high - low) / 6, 1e-12)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(m for m in (1, 2, 5, 10) if m * power >= rough)
-    if whole:
-        step = max(1, step)
-    first, end = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [i * step for i in range(first, end + 1)] or [low]
-
-
-def _legend(lines: Sequence[Line]) -> Iterable[str]:
-    """Names of the curves, from the right; a letter is about 7 pixels wide."""
-    right = WIDTH - RIGHT
-    for line in reversed([line for line in lines if line.name[0]]):
-        width = 7 * len(line.name[0]) + 28
-        color = COLORS[line.color % len(COLORS)]
-        kind = ' class="dashed"' if line.kind == "dashed" else ""
-        yield f'<polyline{kind} stroke="{color}" points="{right - width:.0f},9 {right - width + 14:.0f},9"/>'
-        yield f'<text x="{right - width + 18:.0f}" y="13">{_both(line.name)}</text>'
-        right -= width
-
-
-def _both(text: Text) -> str:
-    english, chinese = map(escape, text)
-    return f'<tspan class="en">{english}</tspan><tspan class="zh">{chinese}</tspan>' if text[0] != text[1] else english
-
-
-def _svg(title: Text, marks: Iterable[str]) -> str:
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(" · ".join(title))}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {size}>{STYLE}{"".join(marks)}</svg>'
+def _for_a_page(svg: str, title: Text, texts: Iterable[Text]) -> str:
+    """The drawing in both languages, in the page's colours, with ids that no other chart has."""
+    for english, chinese in (title, *texts):
+        both = f'><tspan class="en">{escape(english)}</tspan><tspan class="zh">{escape(chinese)}</tspan></text>'
+        svg = svg.replace(f">{escape(english, quote=False)}</text>", both)
+    svg = re.sub(r'(?<= id=")|(?<=[("]#)', f"c{crc32(svg.encode()):08x}", svg)
+    root, _, marks = svg[svg.index("<svg") :].replace("#000000", "currentColor").partition(">")
+    label = escape(" · ".join(title))
+    return f'{root} class="chart" role="img" aria-label="{label}" fill="currentColor">{CSS}{marks}'

@@ -31,7 +31,7 @@ Progress = Callable[[int, int, str], None]
 METRICS = "metrics.jsonl"
 RATE_STEPS = 20  # the tokens/s shown are the mean over so many steps
 REPORT_SHARE = 0.01  # of a run's time, at most, goes into its reports while it trains
-FIRST_REPORT_SECONDS = 0.5  # what the first one costs, its imports included; later ones were timed
+FIRST_REPORT_SECONDS = 0.7  # what the first one costs, its imports included; later ones were timed
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

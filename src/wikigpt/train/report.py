@@ -11,7 +11,7 @@ from markupsafe import Markup
 from wikigpt.artifacts import write_atomic
 from wikigpt.errors import UserError
 from wikigpt.page import render_page
-from wikigpt.train.charts import Line, alone, line_chart, short
+from wikigpt.train.charts import Line, line_chart, short
 from wikigpt.train.metrics import METRICS, read_metrics
 
 SHOWN_EVALUATIONS, SHOWN_SAMPLES, SHOWN_MESSAGES = 24, 10, 200
@@ -33,7 +33,7 @@ def write_training_report(folder: Path) -> Path:
     about: Entry = next((entry["run"] for entry in reversed(entries) if "run" in entry), {})
     plots = training_plots(entries)
     for name, svg in plots.items():
-        write_atomic(folder / "plots" / f"{name}.svg", alone(svg))
+        write_atomic(folder / "plots" / f"{name}.svg", svg)
     splits = about.get("data", {})
     page = render_page(
         "train/report.html.j2",
