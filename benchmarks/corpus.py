@@ -2,12 +2,12 @@
 
 All three run as separate programs, XML in and documents out, start-up included: ours builds the whole corpus with
 its defaults, parquet out; the peers live in an environment of their own (`benchmarks/.peers`, made on the first
-run, or `--peers FOLDER`). "One core" is that: a single process of wikiextractor's comes with two more that read and
-write, so each program is kept on the same core. The input is real: the pages of the small dumps under $WIKIGPT_DATA (default
-`../shared/data`), repeated with other titles, ids and words, so that start-up and duplicates do not matter. The
-English and Chinese ones hold no pages of templates, so that wikiextractor has none to expand; the Latgalian one is
-a whole wiki with its templates, which wikiextractor expands unless told not to. Rounds alternate, so that a busy
-machine slows all. `--quick` only shows that everything works.
+run, or `--peers FOLDER`). On one core each of them is kept on the same one, since a single process of
+wikiextractor's comes with two more that read and write. The input is real: the pages of the small dumps under
+$WIKIGPT_DATA (default `../shared/data`), repeated with other titles, ids and words, so that start-up and duplicates
+do not matter. The English and Chinese ones hold no pages of templates, so that wikiextractor has none to expand; the
+Latgalian one is a whole wiki with its templates, which wikiextractor expands unless told not to. Rounds alternate,
+so that a busy machine slows all. `--quick` only shows that everything works.
 """
 
 import bz2
@@ -27,9 +27,8 @@ import time
 import venv
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -150,9 +149,8 @@ def run(command: Sequence[str | Path], peaks: dict[int, float] | None = None, *,
     """
     begin = time.perf_counter()
     with tempfile.TemporaryFile() as messages:
-        process = subprocess.Popen(
-            [str(part) for part in command], stdout=messages, stderr=messages, preexec_fn=partial(keep_on, cores)
-        )
+        with children_on(cores):
+            process = subprocess.Popen([str(part) for part in command], stdout=messages, stderr=messages)
         while peaks is not None and process.poll() is None:
             note_memory(process.pid, peaks)
             time.sleep(0.02)
@@ -162,10 +160,16 @@ def run(command: Sequence[str | Path], peaks: dict[int, float] | None = None, *,
     return time.perf_counter() - begin
 
 
-def keep_on(cores: int) -> None:
-    """Let this process and its children run on so many cores only, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+@contextmanager
+def children_on(cores: int) -> Iterator[None]:
+    """Processes that start here run on so many cores only, where the system can see to that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-cores:])
+    yield
+    os.sched_setaffinity(0, before)
 
 
 def note_memory(pid: int, peaks: dict[int, float]) -> None:
