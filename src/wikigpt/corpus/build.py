@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from wikigpt import __version__
 from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, only_writer, write_json
-from wikigpt.corpus.clean import PAGE_SECONDS, Privacy, Settings
+from wikigpt.corpus.cleaned import PAGE_SECONDS, Privacy, Settings
 from wikigpt.corpus.dump import Damage, Site
 from wikigpt.corpus.executors import Executor, clean_all
+from wikigpt.corpus.languages import FALLBACKS
 from wikigpt.corpus.shards import Shard, line_before, read_shards
 from wikigpt.corpus.source import STDIN, Source, list_inputs
-from wikigpt.corpus.wikitext.templates import compile_rules
-from wikigpt.corpus.wikitext.variants import FALLBACKS
 from wikigpt.corpus.work import Work
 from wikigpt.corpus.write import MANIFEST
 from wikigpt.errors import UserError
@@ -124,7 +123,7 @@ def build_corpus(
             kept = asdict(replace(settings, skip_damaged=False))
             work.belongs_to(fingerprint(WORK_VERSION, __version__, kept, locked.recipient if locked else None))
             reading.clean(executor, workers, locked.secret if locked else None, max_documents)
-            from wikigpt.corpus.merge import merge  # with NumPy; until now the other processes were to be kept busy
+            from wikigpt.corpus.merge import merge  # not sooner: while NumPy loads, others could be cleaning
 
             with atomic_folder(output) as finished:
                 merged = merge(
@@ -182,7 +181,10 @@ def _check(settings: Settings, max_documents: int | None, workers: int | None) -
         raise UserError(f"max_documents is {max_documents}; it must be at least 1.")
     if workers is not None and workers < 0:
         raise UserError(f"workers is {workers}; it must not be negative.")
-    compile_rules(settings.templates)
+    if settings.templates:
+        from wikigpt.corpus.wikitext.templates import compile_rules
+
+        compile_rules(settings.templates)
 
 
 def _key(path: Path | str | None) -> "Key | None":

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from wikigpt.corpus.clean import Cleaned, Settings
+from wikigpt.corpus.cleaned import Cleaned, Settings
 from wikigpt.corpus.shards import Shard
 from wikigpt.corpus.survivors import Clean, Results, alone
 from wikigpt.errors import UserError

@@ -3,11 +3,18 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from wikigpt.corpus.clean import Settings, clean_shard
+from wikigpt.corpus.cleaned import Cleaned, Settings
 from wikigpt.corpus.shards import Shard
 from wikigpt.corpus.survivors import Clean, PutDown, Results
 
 Executor = Literal["process", "ray"]
+
+
+def clean_shard(shard: Shard, settings: Settings, secret: bytes | None = None) -> Cleaned:
+    """`clean.clean_shard`, loaded where it is called: the process that hands shards out has no use for it."""
+    from wikigpt.corpus import clean
+
+    return clean.clean_shard(shard, settings, secret)
 
 
 def clean_all(

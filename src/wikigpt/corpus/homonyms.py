@@ -6,8 +6,7 @@ templates that carry `__DISAMBIG__` (https://www.mediawiki.org/wiki/Extension:Di
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from wikigpt.corpus.dump import Page
 from wikigpt.corpus.languages import DISAMBIGUATION_TITLE, capital
@@ -65,25 +64,3 @@ def template_redirect(page: Page) -> tuple[str, str] | None:
 
 def _without_namespace(title: str) -> str:
     return normal_name(title.partition(":")[2])
-
-
-class Marks:
-    """The templates that mark disambiguation pages, by language, gathered from the facts of shards."""
-
-    def __init__(self) -> None:
-        self._names: set[tuple[str, str]] = set()
-        self._redirects: list[tuple[str, str, str]] = []
-
-    def add(self, facts: dict[str, Any]) -> None:
-        """Take in what a shard's template pages say."""
-        self._names.update((lang, name) for lang, name in facts["marks"])
-        self._redirects += [(lang, name, target) for lang, name, target in facts["template_redirects"]]
-
-    def ready(self) -> None:
-        """All shards have been added."""
-        self._names |= {(lang, name) for lang, name, target in self._redirects if (lang, target) in self._names}
-        self._redirects = []
-
-    def among(self, lang: str, templates: Sequence[str]) -> bool:
-        """Whether one of these templates is a mark."""
-        return any((lang, name) in self._names for name in templates)

@@ -32,6 +32,17 @@ REDIRECT = re.compile(
     r"تحويل|تغییر_مسیر|הפניה|пренасочване|виж|preusmjeri|преусмери|ανακατευθυνση)\s*:?\s*\[\[([^\[\]|]+)",
     re.IGNORECASE,
 )
+# The variants of Chinese, and where MediaWiki looks, in this order, for the text of each.
+FALLBACKS: dict[str, tuple[str, ...]] = {
+    "zh-hans": ("zh-hans", "zh-cn", "zh-sg", "zh-my"),
+    "zh-cn": ("zh-cn", "zh-hans", "zh-sg", "zh-my"),
+    "zh-sg": ("zh-sg", "zh-my", "zh-hans", "zh-cn"),
+    "zh-my": ("zh-my", "zh-sg", "zh-hans", "zh-cn"),
+    "zh-hant": ("zh-hant", "zh-tw", "zh-hk", "zh-mo"),
+    "zh-tw": ("zh-tw", "zh-hant", "zh-hk", "zh-mo"),
+    "zh-hk": ("zh-hk", "zh-mo", "zh-hant", "zh-tw"),
+    "zh-mo": ("zh-mo", "zh-hk", "zh-hant", "zh-tw"),
+}
 
 
 DISAMBIGUATION_TEMPLATES = words(

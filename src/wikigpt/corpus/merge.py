@@ -8,17 +8,16 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wikigpt.corpus.clean import SAMPLES, merge_left_overs
+from wikigpt.corpus.cleaned import SAMPLES, merge_left_overs
 from wikigpt.corpus.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, PERMUTATIONS, find_duplicates
-from wikigpt.corpus.homonyms import Marks
 from wikigpt.corpus.languages import capital
-from wikigpt.corpus.wikitext.variants import converter
 from wikigpt.corpus.work import Work
 from wikigpt.corpus.write import Parts, table_of_dropped
 
@@ -98,7 +97,7 @@ def merge(
     """
     merged = Merged()
     fates = _fates(work, shards, near_duplicates)
-    marks = Marks()
+    marks = _Marks()
     for number in range(shards):
         marks.add(work.facts(number))
     marks.ready()
@@ -182,6 +181,28 @@ def _duplicates_aside(documents: Any, fate: NDArray[np.uint8]) -> Any:
     return pa.table({name: reasons if name == "reason" else rows[name] for name in table_of_dropped([]).schema.names})
 
 
+class _Marks:
+    """The templates that mark disambiguation pages, by language, gathered from the facts of shards."""
+
+    def __init__(self) -> None:
+        self._names: set[tuple[str, str]] = set()
+        self._redirects: list[tuple[str, str, str]] = []
+
+    def add(self, facts: dict[str, Any]) -> None:
+        """Take in what a shard's template pages say."""
+        self._names.update((lang, name) for lang, name in facts["marks"])
+        self._redirects += [(lang, name, target) for lang, name, target in facts["template_redirects"]]
+
+    def ready(self) -> None:
+        """All shards have been added."""
+        self._names |= {(lang, name) for lang, name, target in self._redirects if (lang, target) in self._names}
+        self._redirects = []
+
+    def among(self, lang: str, templates: Sequence[str]) -> bool:
+        """Whether one of these templates is a mark."""
+        return any((lang, name) in self._names for name in templates)
+
+
 class _Names:
     """Which titles lead to which article, in a database on the disk: a large wiki has ten million redirects."""
 
@@ -193,7 +214,7 @@ class _Names:
             """PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;
             CREATE TABLE redirects (lang, title, target); CREATE TABLE articles (lang, title);"""
         )
-        self.convert = converter(variant) if variant else None
+        self.variant = variant
         self.any = False
 
     def __enter__(self) -> "_Names":
@@ -228,15 +249,23 @@ class _Names:
         index = documents.schema.get_field_index("aliases")
         return documents.set_column(index, "aliases", pa.array(aliases, pa.list_(pa.string())))
 
+    @cached_property
+    def _convert(self) -> Callable[[str], str] | None:
+        """What turns titles into the script of the corpus, which only wikis in Chinese have need of."""
+        from wikigpt.corpus.wikitext.variants import converter
+
+        return converter(self.variant) if self.variant else None
+
     def _names(self, lang: str, page: str, title: str, own: Iterable[str]) -> Iterator[str]:
         """All names of an article but its title; Chinese ones come in the script of the corpus, too.
 
         Who looks for 法兰西 shall find what 法蘭西 leads to.
         """
         names = dict.fromkeys(own)
+        convert = self._convert if lang == "zh" else None
         for name in self._leading_to(lang, capital(page)):
-            if self.convert and lang == "zh":
-                names[self.convert(name)] = None
+            if convert:
+                names[convert(name)] = None
             names[name] = None
         return (name for name in names if name not in (title, page) or name in own)
 

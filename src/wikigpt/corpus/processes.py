@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from types import ModuleType
 
-from wikigpt.corpus.clean import Cleaned, Settings
+from wikigpt.corpus.cleaned import Cleaned, Settings
 from wikigpt.corpus.shards import Shard
 from wikigpt.corpus.survivors import Clean, PutDown, Results, alone
 

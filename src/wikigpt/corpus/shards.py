@@ -17,8 +17,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from wikigpt.corpus.dump import TOO_LARGE, Damage, Page, Site, check_end, read_pages, read_site
-from wikigpt.corpus.extracted import json_page, row_page
 from wikigpt.corpus.languages import LANGUAGE_CODES
+from wikigpt.corpus.rows import json_page, row_page
 from wikigpt.corpus.source import BLOCK, BZ2_STREAM, Source
 from wikigpt.errors import UserError
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 
-from wikigpt.corpus.clean import Cleaned, Settings, join, skipped_page
+from wikigpt.corpus.cleaned import Cleaned, Settings, join
 from wikigpt.corpus.shards import Shard, halves
 
 Clean = Callable[[Shard, Settings, bytes | None], Cleaned]
@@ -17,6 +17,8 @@ def alone(shard: Shard, attempt: Callable[[Shard], Cleaned | None], settings: Se
         return cleaned
     parts = halves(shard)
     if parts is None:
+        from wikigpt.corpus.clean import skipped_page
+
         return skipped_page(shard, "the process that cleaned it died", settings)
     first, second = parts
     return join(alone(first, attempt, settings), alone(second, attempt, settings))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wikigpt.artifacts import write_atomic
-from wikigpt.corpus.clean import Cleaned
+from wikigpt.corpus.cleaned import Cleaned
 from wikigpt.corpus.write import read_arrow, table_of_dropped, write_arrow
 
 if TYPE_CHECKING:

@@ -159,6 +159,8 @@ def _write_part(path: Path, tables: Sequence[Any], key: "Key | None") -> dict[st
                 writer.write_table(table)
         if key and isinstance(sink, io.BytesIO):
             path.write_bytes(key.encrypt(sink.getvalue()))
+    with path.open("rb") as written:  # now, while other threads have work, and not all parts at the end
+        os.fsync(written.fileno())
     return {"file": path.name, "documents": sum(table.num_rows for table in tables), "sha256": sha256_file(path)}
 
 

@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from wikigpt.corpus.languages import CATEGORY_NAMESPACES, DISAMBIGUATION_TITLE, FILE_NAMESPACES, REDIRECT, capital
+from wikigpt.corpus.languages import (
+    CATEGORY_NAMESPACES,
+    DISAMBIGUATION_TITLE,
+    FALLBACKS,
+    FILE_NAMESPACES,
+    REDIRECT,
+    capital,
+)
 from wikigpt.corpus.wikitext.brackets import fill_in
 from wikigpt.corpus.wikitext.finish import finish
 from wikigpt.corpus.wikitext.kernels import drop_empty_sections, follows, replaced
@@ -25,7 +32,7 @@ from wikigpt.corpus.wikitext.layout import lay_out
 from wikigpt.corpus.wikitext.marks import KEEP_CLOSE, KEEP_OPEN, LITERALS, STRIP
 from wikigpt.corpus.wikitext.sections import cut_sections
 from wikigpt.corpus.wikitext.tags import take_tags
-from wikigpt.corpus.wikitext.variants import CONVERTER_LANGUAGES, FALLBACKS, Conversion, Rules
+from wikigpt.corpus.wikitext.variants import CONVERTER_LANGUAGES, Conversion, Rules
 from wikigpt.errors import UserError
 
 if TYPE_CHECKING:

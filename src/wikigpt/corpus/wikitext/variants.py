@@ -12,23 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
-from wikigpt.corpus.languages import words
+from wikigpt.corpus.languages import FALLBACKS, words
 from wikigpt.corpus.wikitext import kernels
 from wikigpt.corpus.wikitext.marks import ANY_MARK, COLON, KEEP_CLOSE, KEEP_OPEN, PIPE, RULE, RULE_BITS, STRIP, ZERO
 from wikigpt.corpus.wikitext.phrases import phrases
 
-# Where MediaWiki looks, in this order, for the text of a variant.
-FALLBACKS: dict[str, tuple[str, ...]] = {
-    "zh-hans": ("zh-hans", "zh-cn", "zh-sg", "zh-my"),
-    "zh-cn": ("zh-cn", "zh-hans", "zh-sg", "zh-my"),
-    "zh-sg": ("zh-sg", "zh-my", "zh-hans", "zh-cn"),
-    "zh-my": ("zh-my", "zh-sg", "zh-hans", "zh-cn"),
-    "zh-hant": ("zh-hant", "zh-tw", "zh-hk", "zh-mo"),
-    "zh-tw": ("zh-tw", "zh-hant", "zh-hk", "zh-mo"),
-    "zh-hk": ("zh-hk", "zh-mo", "zh-hant", "zh-tw"),
-    "zh-mo": ("zh-mo", "zh-hk", "zh-hant", "zh-tw"),
-}
-# The same for a page shown as it is written; on other wikis than Chinese ones, the first text.
+# Like FALLBACKS, for a page shown as it is written; on other wikis than Chinese ones, the first text.
 AS_WRITTEN = ("zh", "zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh-hk", "zh-sg", "zh-mo", "zh-my")
 OPENCC_CONFIG = {
     "zh-hans": "t2s",
