@@ -12,6 +12,7 @@ would not count) as a share of the matrix peak that `wikigpt.train.machine` meas
 step.
 """
 
+import os
 import statistics
 import tempfile
 import time
@@ -168,6 +169,7 @@ def results(
         f"{config.n_layers}x{config.d_model}, {config.n_heads} heads, context {config.context_length}, "
         f"vocab {config.vocab_size}, batch {batch}"
     )
+    shape += f", {limit} at most" if (limit := os.environ.get("ONEDNN_MAX_CPU_ISA")) else ""
     on_gpu = torch.cuda.is_available()
     targets = [1.3] if on_gpu else [4, 5]
     rows = [
