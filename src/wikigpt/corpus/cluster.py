@@ -35,6 +35,7 @@ def on_ray(shards: Iterable[Shard], settings: Settings, secret: bytes | None, cl
 
     try:
         for shard in shards:
+            shard = shard.with_data()  # another machine may not have the file
             waiting.append((shard, task.remote(shard, settings, secret)))
             if len(waiting) > 2 * max(1, int(ray.cluster_resources().get("CPU", 1))):
                 yield result()

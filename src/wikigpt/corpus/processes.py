@@ -32,7 +32,7 @@ def in_processes(
     def submit(shard: Shard) -> None:
         try:
             with _as_children_start():
-                task = pool.submit(_clean_referred, shard.reference(), settings, secret, clean, put_down)
+                task = pool.submit(_clean_and_put_down, shard, settings, secret, clean, put_down)
                 waiting.append((shard, task))
         except BrokenProcessPool:  # a shard before it has killed a process meanwhile
             waiting.append((shard, _broken()))
@@ -69,10 +69,10 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
 
 
-def _clean_referred(
+def _clean_and_put_down(
     shard: Shard, settings: Settings, secret: bytes | None, clean: Clean, put_down: PutDown | None
 ) -> Cleaned:
-    cleaned = clean(shard.with_data(), settings, secret)
+    cleaned = clean(shard, settings, secret)
     return put_down(shard.number, cleaned) if put_down else cleaned
 
 

@@ -32,7 +32,7 @@ PARQUET_ROWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Some consecutive pages of one source: its bytes, and what is needed to read them."""
+    """Some consecutive pages of one source: their bytes, or where these lie, and what is needed to read them."""
 
     source: int  # number of the source
     site: Site
@@ -45,22 +45,18 @@ class Shard:
     last: bool = False  # the source ends with it
     number: int = 0  # among the shards of all sources
     path: Path | None = None  # of a file that holds the data as they are, from byte `start` on
-    size: int = 0  # of data that were left there
-
-    def reference(self) -> "Shard":
-        """The same without the data, if they can be read again: a process is sent 8 MB less."""
-        return replace(self, data=b"", size=len(self.data)) if self.path else self
+    size: int = 0  # of data that are left there: no other process needs to be sent them
 
     def with_data(self) -> "Shard":
-        """The shard that this is a reference to. Raises `Damage` if the file has become shorter."""
-        if self.path is None or self.data:
+        """The same with the data that lie in a file. Raises `Damage` if that has become shorter."""
+        if self.path is None:
             return self
         with self.path.open("rb") as file:
             file.seek(self.start)
             data = file.read(self.size)
         if len(data) < self.size:
             raise Damage("the file has changed while it was read", source=self.source)
-        return replace(self, data=data, size=0)
+        return replace(self, data=data, path=None, size=0)
 
 
 def read_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard]:
@@ -75,6 +71,7 @@ def read_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard
 
 def pages_of(shard: Shard) -> Iterator[Page]:
     """The pages of a shard. Raises `Damage` where one cannot be read."""
+    shard = shard.with_data()
     if shard.kind == "xml":
         yield from read_pages(shard.data, shard.site, shard.prefix)
     elif shard.kind == "xml.bz2":
@@ -101,10 +98,9 @@ def _xml_shards(number: int, source: Source, lang: str | None) -> Iterator[Shard
         return
     start = len(head)
     try:
-        for piece in _cut_pages(blocks, rest, prefix):
-            whole = source.plain and piece.size == len(piece.data)
-            path = source.path.absolute() if whole else None
-            yield Shard(number, site, "xml", piece.data, source.bytes_read, start, prefix=prefix, path=path)
+        for piece in _cut_pages(blocks, rest, prefix, copied=not source.plain):
+            shard = Shard(number, site, "xml", piece.data, source.bytes_read, start, prefix=prefix)
+            yield shard if piece.data else replace(shard, path=source.path.absolute(), size=piece.size)
             start += piece.size
     except Damage as damage:
         raise Damage(damage.problem, damage.line, start=start) from None
@@ -140,11 +136,13 @@ def _site(source: Source, head: bytes, lang: str | None, *, whole: bool = False)
 
 @dataclass(slots=True)
 class _Piece:
-    data: bytes
+    data: bytes  # none if they need not be copied
     size: int  # bytes that it takes in the source
 
 
-def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bool = True) -> Iterator[_Piece]:
+def _cut_pages(
+    blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bool = True, copied: bool = True
+) -> Iterator[_Piece]:
     """Cut XML that begins with a page into pieces of whole pages; with `last`, the dump's end must follow them.
 
     Raises `Damage` if the blocks do, or if the end is missing; what was whole before has then been yielded.
@@ -158,9 +156,9 @@ def _cut_pages(blocks: Iterator[bytes], start: bytes, prefix: bytes, *, last: bo
             end = buffer.find(closing, SHARD_BYTES - len(closing)) if end < 0 else end
             if end < 0:
                 break
-            data = bytes(memoryview(buffer)[: end + len(closing)])
-            yield _Piece(data, len(data))
-            del buffer[: len(data)]
+            end += len(closing)
+            yield _Piece(bytes(memoryview(buffer)[:end]) if copied else b"", end)
+            del buffer[:end]
         if len(buffer) > MAX_PAGE_BYTES:
             text = buffer.find(b"<" + prefix + b"revision", buffer.find(opening))
             stub = bytes(buffer[: max(text, 0)]) + TOO_LARGE + closing
@@ -257,21 +255,22 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
 
 def single_pages(shard: Shard) -> Iterator[Shard]:
     """Each page of a shard as a shard of its own, also those that cannot be read (but of bz2 only what unpacks)."""
+    shard = shard.with_data()
     if shard.kind == "jsonl":
         for number, row in enumerate(shard.data.split(b"\n"), shard.line):
             if row.strip():
-                yield replace(shard, data=row, line=number, path=None)
+                yield replace(shard, data=row, line=number)
     elif shard.kind == "rows":
         import pyarrow as pa
 
         table = pa.ipc.open_stream(shard.data).read_all()
         for number in range(table.num_rows):
-            yield replace(shard, data=_stream_of(table.slice(number, 1)), path=None)
+            yield replace(shard, data=_stream_of(table.slice(number, 1)))
     else:
         closing = b"</" + shard.prefix + b"page>"
         for content in [shard.data] if shard.kind == "xml" else _salvaged_streams(shard.data):
             for page in content.split(closing)[:-1]:
-                yield replace(shard, kind="xml", data=page + closing, path=None)
+                yield replace(shard, kind="xml", data=page + closing)
 
 
 def halves(shard: Shard) -> tuple[Shard, Shard] | None:
