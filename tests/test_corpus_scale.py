@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from test_corpus_build import LOREM, dump, many_pages, page
 from wikigpt.corpus import build_corpus, clean, corpus_manifest, executors, filters, read_corpus, shards
-from wikigpt.corpus.cleaned import Cleaned, Settings
+from wikigpt.corpus.clean import Cleaned, Settings
 from wikigpt.corpus.dedup import (
     DUPLICATE,
     KEPT,
@@ -32,8 +32,7 @@ from wikigpt.corpus.dedup import (
     windows,
     windows_in_python,
 )
-from wikigpt.corpus.dump import Damage, Page
-from wikigpt.corpus.homonyms import homonyms, possible
+from wikigpt.corpus.dump import Damage
 from wikigpt.corpus.shards import pages_of, read_shards, single_pages
 from wikigpt.corpus.source import Source
 from wikigpt.corpus.work import Work
@@ -658,14 +657,3 @@ def test_threads_write_the_same_parts(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(parts[0]) > 5
     assert parts[0] == parts[1]
     assert corpus_manifest(folders[0])["parts"] == corpus_manifest(folders[1])["parts"]
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    title=st.sampled_from(["水星", "水 星", "水星_a", "水星 (消歧义)", "水星（消歧义）", "İ水", "a"]),
-    links=st.lists(st.sampled_from(["水星", "水星(神)", "水_星", "i̇水", "A", "火星", "甲"]), max_size=4),
-)
-def test_no_list_of_homonyms_is_overlooked(title: str, links: list[str]) -> None:
-    page = Page(title=title, namespace=0, text="".join(f"\n* [[{link}]]" for link in ("x", "y", *links)))
-    leads = list(homonyms(page))
-    assert (possible(page) or ([], []))[1] == (leads if len(leads) >= 2 else [])

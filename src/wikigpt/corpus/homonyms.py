@@ -17,7 +17,6 @@ MESSAGES, TEMPLATES = 8, 10  # numbers of namespaces
 MAX_CHARS = 20_000  # of a page that may be one; long pages are articles
 FEWEST = 2  # titles with the page's own name among the links of its list
 
-_CASELESS = re.compile(r"[\u2e80-\ud7ff]+\Z")  # Chinese, Japanese, Korean
 _LISTED_LINK = re.compile(r"\n[*#:]++[^\[\n]*+\[\[([^\[\]|#\n]+)")
 _SWITCH = re.compile(r"__(?:DISAMBIG|消歧义|消歧義|消歧)__", re.IGNORECASE)
 _BOX = re.compile(r"\{\{([^{}|\n]{1,80})(?:\|[^{}\n]{0,80})?\}\}")
@@ -41,10 +40,6 @@ def switched_on(page: Page) -> bool:
 def possible(page: Page) -> tuple[list[str], list[tuple[str, str]]] | None:
     """The templates of a page that looks like one, and what it leads to; None for other pages."""
     if len(page.text) > MAX_CHARS or page.text.count("\n*") < FEWEST:
-        return None
-    # Counting a word of the name tells of most pages, in a tenth of the time, where there is no case to be folded.
-    word = max(page.title.replace("_", " ").split(), key=len, default="")
-    if _CASELESS.match(word) and page.text.count(word) < FEWEST:
         return None
     leads = list(homonyms(page))
     return (sorted({normal_name(name) for name in _BOX.findall(page.text)}), leads) if len(leads) >= FEWEST else None
