@@ -4,6 +4,8 @@ import bz2
 import gzip
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -611,6 +613,29 @@ def test_the_command_with_everything(tmp_path: Path) -> None:
     assert "articles" in done.stdout
     assert "<svg" in (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "c.work").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_named_and_what_is_finished_stays(tmp_path: Path, workers: int) -> None:
+    chance = random.Random(0)
+    articles = [page(f"Page {i}", " ".join(chance.choices(LOREM.split(), k=400)), id=i) for i in range(500)]
+    (tmp_path / "a.xml").write_text(dump(*articles))
+    command = f"{sys.executable} -m wikigpt corpus a.xml -o c --workers {workers}"
+
+    def build(limit: str) -> "subprocess.CompletedProcess[str]":
+        script = f"ulimit -f {limit}; {command}"
+        return subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    (tmp_path / "c.work").mkdir()
+    (tmp_path / "c.work" / "put-999999999-7.arrow").write_bytes(b"left by a process that is gone")
+    failed = build("400")  # kilobytes a file
+    assert failed.returncode == 1
+    assert re.search(r"c\.work/put-\S+: File too large", failed.stderr), failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "c").exists()
+    assert not (tmp_path / "c.work" / "put-999999999-7.arrow").exists()
+    assert build("unlimited").returncode == 0
+    assert len(titles(tmp_path / "c")) == 500
 
 
 def test_a_process_is_sent_where_the_data_lie(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from wikigpt.artifacts import write_atomic
 from wikigpt.corpus.cleaned import Cleaned
 from wikigpt.corpus.write import read_arrow, table_of_dropped, write_arrow
@@ -25,7 +27,10 @@ class Work:
         folder.mkdir(parents=True, exist_ok=True)
 
     def belongs_to(self, origin: str) -> None:
-        """Remove what was made with other settings than those whose fingerprint is `origin`."""
+        """Remove what was made with other settings than those whose fingerprint is `origin`, or put down in vain."""
+        for left in self.folder.glob("put-*"):
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
+                left.unlink(missing_ok=True)
         path = self.folder / "origin"
         if path.is_file() and path.read_text() == origin:
             return

@@ -76,15 +76,20 @@ def table_of_dropped(rows: Sequence[tuple[str, ...]]) -> Any:
 
 
 def write_arrow(content: Any, path: Path, key: "Key | None" = None) -> None:
-    """Write a table as an Arrow file, encrypted if there is a key."""
+    """Write a table as an Arrow file, encrypted if there is a key; nothing is left of one that cannot be written."""
     import pyarrow as pa
 
-    # Encryption needs all bytes at once; else none of them is copied on the way to the file.
-    with pa.BufferOutputStream() if key else pa.OSFile(str(path), "wb") as sink:
-        with pa.ipc.new_file(sink, content.schema) as writer:
-            writer.write_table(content)
-        if key:
-            path.write_bytes(key.encrypt(sink.getvalue().to_pybytes()))
+    try:
+        # Encryption needs all bytes at once; else none of them is copied on the way to the file.
+        with io.BytesIO() if key else path.open("wb", buffering=0) as sink:
+            with pa.ipc.new_file(sink, content.schema) as writer:
+                writer.write_table(content)
+            if key and isinstance(sink, io.BytesIO):
+                path.write_bytes(key.encrypt(sink.getvalue()))
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk does not say for what
+        raise
 
 
 def read_arrow(path: Path, key: "Key | None" = None) -> Any:
