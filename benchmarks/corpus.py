@@ -168,8 +168,10 @@ def children_on(cores: int) -> Iterator[None]:
         return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[-cores:])
-    yield
-    os.sched_setaffinity(0, before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def note_memory(pid: int, peaks: dict[int, float]) -> None:

@@ -12,6 +12,7 @@ from wikigpt.errors import UserError
 
 
 def on_ray(shards: Iterable[Shard], settings: Settings, secret: bytes | None, clean: Clean) -> Results:
+    """Clean shards by `clean` on the machines that RAY_ADDRESS names; raises `UserError` where Ray is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage unless told otherwise
     try:
         import ray

@@ -26,6 +26,7 @@ def in_processes(
     clean: Clean,
     put_down: PutDown | None,
 ) -> Results:
+    """Clean shards by `clean` in so many processes; see `executors.clean_all` for `put_down`."""
     waiting: deque[tuple[Shard, Future[Cleaned]]] = deque()
     pool = _pool(workers)
 

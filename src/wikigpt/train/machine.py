@@ -53,7 +53,7 @@ def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:
         return 2 * rows * k * n / (time.perf_counter() - start) / 1e9
 
     # Without instructions for bf16, oneDNN comes to 2 GFLOP/s, and one whole product takes a second.
-    first = max(gflops(m // 32) for _ in range(2))
+    first = max(gflops(m // 32) for _ in range(4))
     return max(gflops(m) for _ in range(6)) if first > 10 else first
 
 
