@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -448,6 +448,19 @@ def finetune(
     base: Annotated[Path, typer.Argument(help="Model folder or .gguf file to start from.", show_default=False)],
     conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
     output: Output,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="What is trained: full, lora, dora, ia3, freeze, soft-prompt or prefix. [default: the recipe's, full]"
+        ),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="lora, dora: rank of the changes. [default: 8]")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="freeze: the parts to train, as last:2,head. [default: last:2,head]")
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write a whole model with the adapter in its weights, not the adapter.")
+    ] = False,
     tensorboard: TensorBoard = False,
     recipe: RecipeOption = "small",
     set_: Set = None,
@@ -455,14 +468,22 @@ def finetune(
 ) -> None:
     """Make a chat model of a base model; checkpoints lie in OUTPUT.work, from where it resumes.
 
-    Example: `wikigpt finetune base conversations -o model --set finetune.minutes=10`
+    Examples:
+
+        wikigpt finetune base conversations -o model --set finetune.minutes=10
+
+        wikigpt finetune base conversations -o adapter --method lora --rank 16     # then: wikigpt chat adapter
+
+        wikigpt finetune base conversations -o model --method freeze --train last:2,head
     """
     from wikigpt import stages
     from wikigpt.model.importing import IMPORTED
     from wikigpt.recipe import load_recipe
 
     from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
-    overrides = ["finetune.tensorboard=true"] if tensorboard else []
+    given = {"method": method, "rank": rank, "train": train}
+    overrides = [f"adapter.{name}={value}" for name, value in given.items() if value is not None]
+    overrides += ["finetune.tensorboard=true"] if tensorboard else []
     chosen = load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if from_others else None))
     work = output.with_name(output.name + ".work")
     _one_stage(
@@ -474,6 +495,8 @@ def finetune(
             work,
             output,
             settings=chosen.finetune,
+            adapter=chosen.adapter,
+            merge=merge,
             seed=chosen.seed,
             progress=progress,
         ),
@@ -576,7 +599,13 @@ def evaluate(
 
 @app.command()
 def chat(
-    run: Annotated[Path, typer.Argument(help="Run folder of a build, or a model folder.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder of a build, a model folder, or an adapter's.", show_default=False)
+    ],
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Adapter over that model; of several, /adapter NAME chooses.", show_default=False),
+    ] = None,
     ask: Annotated[str | None, typer.Option(help="Answer this one question and exit.")] = None,
     grounded: Annotated[
         bool | None,
@@ -592,10 +621,12 @@ def chat(
         wikigpt chat runs/demo
 
         wikigpt chat runs/demo --ask "法国的首都是哪里？"
+
+        wikigpt chat runs/demo/base --adapter friendly --adapter terse
     """
     from wikigpt.chat.terminal import ask_once, run_terminal
 
-    session = open_session(run, grounded=grounded, system=system)
+    session = open_session(run, adapters=adapter or [], grounded=grounded, system=system)
     if ask is not None:
         if not ask.strip():
             raise UserError("the question is empty; write something after --ask.")
@@ -604,21 +635,22 @@ def chat(
         run_terminal(session)
 
 
-def open_session(run: Path, *, grounded: bool | None, system: str | None) -> Any:
-    """A chat with the model of a run folder, grounded in its wiki, or with a bare model folder."""
+def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | None, system: str | None) -> Any:
+    """A chat with the model of a run folder, grounded in its wiki, or with a bare model or adapter folder."""
+    from wikigpt.adapt.files import is_adapter
     from wikigpt.chat.engine import Engine
     from wikigpt.chat.session import ChatSession
     from wikigpt.knowledge import Index
 
     model = run / "model" if (run / "model").is_dir() else run
-    if not (model / "config.json").is_file():
+    if not (model / "config.json").is_file() and not is_adapter(model):
         raise UserError(f"{run} holds no chat model; give a run folder that `wikigpt build` has finished.")
     knowledge = run / "knowledge"
     has_index = (knowledge / "index.json").is_file()
     if grounded and not has_index:
         raise UserError(f"{knowledge} is missing, so answers cannot be grounded; make it with `wikigpt index`.")
     return ChatSession(
-        Engine.from_folder(model),
+        Engine.from_folder(model, adapters),
         Index(knowledge) if has_index else None,
         grounded=has_index if grounded is None else grounded,
         system=system,

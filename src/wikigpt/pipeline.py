@@ -55,6 +55,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
     base, model = run / "base", run / "model"
     conversations, knowledge = run / "conversations", run / "knowledge"
     seed, pretrained = recipe.seed, Path(recipe.base) if recipe.base else None
+    adapted = [] if recipe.adapter.method == "full" else [recipe.adapter.model_dump()]
 
     def make_corpus(progress: Progress) -> Facts:
         settings = recipe.corpus.model_dump(exclude={"inputs"})
@@ -134,7 +135,11 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
         Stage(
             "finetune",
             ("pretrain", "instruct"),
-            [recipe.finetune.model_dump(), seed],
+            [
+                recipe.finetune.model_dump(),
+                seed,
+                *([] if recipe.adapter.method == "full" else [recipe.adapter.model_dump()]),
+            ],
             "model/model.safetensors",
             lambda progress: stages.finetune(
                 base,
@@ -142,6 +147,8 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
                 run / "finetune",
                 model,
                 settings=recipe.finetune,
+                adapter=recipe.adapter,
+                merge=recipe.adapter.is_adapter,
                 seed=seed,
                 progress=progress,
             ),

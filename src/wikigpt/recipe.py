@@ -10,6 +10,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.errors import UserError
 from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge.settings import KnowledgeSettings
@@ -90,6 +91,7 @@ class Recipe(BaseModel):
     pretrain: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=20))
     instruct: InstructSettings = Field(default_factory=InstructSettings)
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
+    adapter: AdapterSettings = Field(default_factory=AdapterSettings)
     knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, read_json, sha256_file, write_json
 from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
 from wikigpt.errors import UserError
@@ -157,15 +158,23 @@ def finetune(
     output: Path,
     *,
     settings: TrainConfig,
+    adapter: AdapterSettings | None = None,
+    merge: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Teach a base model to chat: full fine-tuning on conversations, on what the assistant says only.
+    """Teach a base model to chat: fine-tuning on conversations, on what the assistant says only.
+
+    Writes a model folder to `output`, or, where `adapter` leaves the base as it is, an adapter's.
 
     Args:
         base: model folder, or .gguf file.
         work: folder for encoded conversations, checkpoints and metrics.
+        adapter: what is trained; default: all weights.
+        merge: write a model folder with the adapter's changes in its weights.
     """
+    from wikigpt.adapt.files import check_adaptable, extract, save_adapter
+    from wikigpt.adapt.methods import adapt, plain, trained_share
     from wikigpt.launch import is_main
     from wikigpt.model import save_model
     from wikigpt.model.importing import load_pretrained, weight_files
@@ -175,7 +184,12 @@ def finetune(
     from wikigpt.train.distributed import main_first
     from wikigpt.train.trouble import in_plain_words
 
-    check_output_folder(output, "config.json")
+    adapter = adapter or AdapterSettings()
+    beside = adapter.is_adapter and not merge
+    check_output_folder(output, "adapter_config.json" if beside else "config.json")
+    if adapter.is_adapter:
+        check_adaptable(base, adapter, merge=merge)
+        settings = settings.model_copy(update={"embedding_learning_rate": adapter.rate})
     tokenizer, template = base, base / "chat_template.jinja"
     if not template.is_file() or template.read_text(encoding="utf-8") != CHAT_TEMPLATE:
         tokenizer = work / "tokenizer"  # of a model that others trained: it shall say how we format a chat
@@ -184,6 +198,7 @@ def finetune(
     model = load_pretrained(base, loaded)
     if not FAMILIES[model.config.family].causal:
         raise UserError(f"{base} is a {model.config.family} model, which fills masks and cannot learn to chat.")
+    adapt(model, adapter, seed=seed)
     main_first(
         lambda: write_chat_tokens(
             work / "tokens",
@@ -191,16 +206,26 @@ def finetune(
             loaded,
             tokenizer_sha256(tokenizer),
             max_length=settings.sequence_length or model.config.context_length,
+            first_virtual=model.config.vocab_size,
+            n_virtual=adapter.n_virtual,
             progress=progress,
         )
     )
     shards = open_shards(work / "tokens")
-    origin = fingerprint(*map(sha256_file, weight_files(base)), _checksum(work / "tokens"))
+    what = () if adapter.method == "full" else (adapter.model_dump(),)
+    origin = fingerprint(*map(sha256_file, weight_files(base)), _checksum(work / "tokens"), *what)
     result = train(model, Chat(), shards, settings, work, seed=seed, origin=origin, tokenizer=loaded, progress=progress)
     facts = {**_training_facts(result, model), "dropped": read_json(work / "tokens" / "tokens.json")["dropped"]}
+    trained, share = trained_share(model)
+    facts |= {"method": adapter.method, "trained_parameters": trained, "trained_share": round(share, 5)}
     if is_main():
         with in_plain_words(output):
-            save_model(model, output, tokenizer=tokenizer, card=_card("chat model", facts))
+            if beside:
+                card = _card(f"{adapter.method} adapter", facts)
+                save_adapter(extract(model, adapter), output, base=base, tokenizer=tokenizer, facts=facts, card=card)
+            else:
+                plain(model, keep=True)
+                save_model(model, output, tokenizer=tokenizer, card=_card("chat model", facts))
     return facts
 
 

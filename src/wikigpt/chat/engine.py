@@ -1,7 +1,7 @@
 """Generation: prompts in, text out, whole or streamed, one or many at a time."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from wikigpt.adapt.files import Adapter, base_of, is_adapter
+from wikigpt.adapt.switch import Switch, load_adapters
 from wikigpt.chat.sampling import Sampling, choose_token
 from wikigpt.errors import UserError
 from wikigpt.model import FAMILIES, Cache, Transformer, load_model
@@ -82,9 +84,12 @@ class Engine:
     """Generates text with a model and its tokenizer. Not safe for use from two threads at once.
 
     A prompt is a text to go on from, or a list of messages to be answered.
+
+    Args:
+        adapters: changes of the model by name; the first one is in use from the start.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer):
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, adapters: Mapping[str, Adapter] | None = None):
         if not FAMILIES[model.config.family].causal:
             raise UserError(
                 f"this is a {model.config.family} model, which fills masks (`wikigpt fill-mask`) and cannot go on "
@@ -96,17 +101,40 @@ class Engine:
         end_of_text = tokenizer.token_to_id(END_OF_TEXT)
         self._start = [] if end_of_text is None else [end_of_text]  # every article was opened by it
         self._end_tokens = {*self._start, self.chat.im_end}
+        self._switch = Switch(self.model, adapters or {})
+        if adapters:
+            self.use(next(iter(adapters)))
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Engine":
-        """Load a model folder (see `wikigpt.model.load_model`)."""
-        return cls(load_model(folder), load_tokenizer(folder))
+    def from_folder(cls, folder: Path, adapters: Sequence[Path] = ()) -> "Engine":
+        """Load a model folder (see `wikigpt.model.load_model`), or an adapter's over the base that it names.
+
+        Args:
+            adapters: folders of more adapters.
+        """
+        if is_adapter(folder):
+            folder, adapters = base_of(folder), [folder, *adapters]
+        return cls(load_model(folder), load_tokenizer(folder), load_adapters(folder, [*adapters]))
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters there are."""
+        return [*self._switch.adapters]
+
+    @property
+    def adapter(self) -> str | None:
+        """Name of the adapter in use."""
+        return self._switch.name
+
+    def use(self, adapter: str | None) -> None:
+        """Use an adapter by its name from here on; None: the base alone. Raises `UserError` where there is none."""
+        self._switch.use(adapter)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, as the model sees it."""
         if isinstance(prompt, str):
-            return [*self._start, *encode_texts(self.tokenizer, [prompt])[0]]
-        return self.chat.encode(prompt, add_generation_prompt=True)[0]
+            return [*self._switch.virtual_tokens, *self._start, *encode_texts(self.tokenizer, [prompt])[0]]
+        return [*self._switch.virtual_tokens, *self.chat.encode(prompt, add_generation_prompt=True)[0]]
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Length of a prompt in tokens."""

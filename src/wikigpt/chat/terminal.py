@@ -30,6 +30,7 @@ _TEXTS = {
             "/reset            forget the conversation\n"
             "/system TEXT      set the system text (empty: remove it)\n"
             "/set KEY=VALUE    change a setting; /set alone lists them\n"
+            "/adapter NAME     answer with this adapter (none: with the base alone); /adapter alone lists them\n"
             "/save FILE        save the conversation as JSON\n"
             "/load FILE        go on with a saved conversation\n"
             "/help             this list\n"
@@ -57,6 +58,7 @@ _TEXTS = {
             "/reset            忘掉前面的对话\n"
             "/system 文字      设定系统提示（不写文字：去掉它）\n"
             "/set 名称=值      修改设置；只写 /set 则列出全部\n"
+            "/adapter 名称     换用这个适配器（none：只用基座）；只写 /adapter 则列出全部\n"
             "/save 文件        把对话存为 JSON\n"
             "/load 文件        接着已保存的对话聊\n"
             "/help             显示本说明\n"
@@ -171,6 +173,7 @@ class _Terminal:
             "/reset": self.reset,
             "/system": self.system,
             "/set": self.set,
+            "/adapter": self.adapter,
             "/save": self.save,
             "/load": self.load,
             "/help": self.help,
@@ -265,6 +268,13 @@ class _Terminal:
             settings.grounded = False
             raise UserError(self.texts["no_index"])
         self.say(self.texts["set"].format(key=key, value=_written(getattr(settings, key))))
+
+    def adapter(self, name: str) -> None:
+        engine = self.session.engine
+        if name:
+            engine.use(None if name == "none" else name)
+        for known in ("none", *engine.adapters):
+            self.say(f"{'*' if known == (engine.adapter or 'none') else ' '} {plain(known)}")
 
     def save(self, name: str) -> None:
         path = self._file("/save", name)

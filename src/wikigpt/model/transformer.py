@@ -154,7 +154,9 @@ class Attention(nn.Module):
             self.q_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
             self.k_norm: nn.Module = RMSNorm(self.head_dim, config.epsilon)
         else:
-            self.q_norm = self.k_norm = nn.Identity()
+            self.q_norm, self.k_norm = nn.Identity(), nn.Identity()
+        # Keys and values that a prompt learned as numbers puts in the place of its tokens' (`adapt.virtual`).
+        self.prefix: nn.Module | None = None
 
     def forward(self, x: Tensor, angles: Angles | None, documents: Tensor | None, cache: LayerCache | None) -> Tensor:
         batch, n_tokens, _ = x.shape
@@ -164,6 +166,8 @@ class Attention(nn.Module):
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
         q, k = q.to(v.dtype), k.to(v.dtype)
+        if self.prefix is not None:
+            k, v = self.prefix(k, v, angles)
         if cache is not None:
             k, v = cache.append(k, v)
         grouped = cache is None and self.attend in (cpu_attention, flex_attention)
@@ -247,7 +251,7 @@ class Block(nn.Module):
             return False
         projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         linear = [*projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-        return all(type(m) is nn.Linear and m.bias is None and m.weight.dtype == torch.float32 for m in linear)
+        return all(isinstance(m, nn.Linear) and m.bias is None and m.weight.dtype == torch.float32 for m in linear)
 
     def _by_operators(self, x: Tensor, angles: Angles | None, documents: Tensor | None) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
@@ -269,6 +273,8 @@ class Block(nn.Module):
             n_kv_heads=attention.n_kv_heads,
             dtype=dtype,
         )
+        if attention.prefix is not None:
+            k, v = attention.prefix(k, v, angles)
         x = cpu.project_add(cpu_attention(q, k, v, documents), attention.o_proj.weight, x, dtype=dtype)
         gate, up, down = mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight
         return cpu.norm_swiglu(x, second.weight, gate, up, down, second.eps, dtype=dtype)

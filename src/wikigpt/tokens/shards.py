@@ -111,9 +111,10 @@ def _write(
     documents: Iterable[tuple[str, list[int], int, list[int] | None]],
     *,
     masked: bool,
+    n_virtual: int = 0,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() < 65_536 else np.uint32)
+    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() + n_virtual < 65_536 else np.uint32)
     check_output_folder(output, MANIFEST)
     with atomic_folder(output) as folder:
         writers: dict[str, _SplitWriter] = {}
@@ -171,19 +172,26 @@ def write_chat_tokens(
     tokenizer_sha256: str,
     *,
     max_length: int,
+    first_virtual: int = 0,
+    n_virtual: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Encode `(split, messages)` conversations with the mask of what the assistant says.
 
     A conversation longer than `max_length` tokens is left out and counted (`too_long`): an answer cut
     in the middle would teach the model to stop there.
+
+    Args:
+        first_virtual, n_virtual: ids of virtual tokens that each conversation begins with (`adapt.virtual`).
     """
     chat = ChatFormat.of(tokenizer)
+    virtual = [*range(first_virtual, first_virtual + n_virtual)]
     dropped = {"too_long": 0, "nothing_to_learn": 0}
 
     def encoded() -> Iterator[tuple[str, list[int], int, list[int]]]:
         for done, (split, messages) in enumerate(conversations, 1):
             ids, mask = chat.encode(messages)
+            ids, mask = virtual + ids, [0] * n_virtual + mask
             if len(ids) > max_length:
                 dropped["too_long"] += 1
             elif not any(mask):
@@ -194,7 +202,9 @@ def write_chat_tokens(
             if progress and done % 1000 == 0:
                 progress(done, 0, f"{done:,} conversations")
 
-    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=True, extra={"dropped": dropped})
+    return _write(
+        output, tokenizer, tokenizer_sha256, encoded(), masked=True, n_virtual=n_virtual, extra={"dropped": dropped}
+    )
 
 
 def open_shards(folder: Path, *, tokenizer_sha256: str | None = None) -> dict[str, Shard]:

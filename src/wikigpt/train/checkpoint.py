@@ -68,11 +68,29 @@ def save_checkpoint(
 
 def _write(path: Path, model: Transformer, tensors: dict[str, Tensor], state: TrainState, *, run: str) -> None:
     with atomic_folder(path) as target:
-        write_weights(model, target / WEIGHTS)
+        _write_trained(model, target / WEIGHTS)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target / OPTIMIZER)
         checksums = {name: sha256_file(target / name) for name in (WEIGHTS, OPTIMIZER)}
         manifest = {"format": FORMAT, "run": run, "state": asdict(state), "sha256": checksums}
         write_json(target / STATE, {**manifest, "fingerprint": fingerprint(manifest)})
+
+
+def _write_trained(model: Transformer, path: Path) -> None:
+    """All weights in transformers' layout, or, where some are frozen, those that are trained under our names."""
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        write_weights(model, path)
+    else:
+        save_file({name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}, path)
+
+
+def _read_trained(model: Transformer, path: Path) -> None:
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        read_weights(model, path)
+    else:
+        problems = model.load_state_dict(load_file(path), strict=False)
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        if problems.unexpected_keys or trained & {*problems.missing_keys}:
+            raise UserError(f"{path} is of another way to train this model; delete its checkpoint.")
 
 
 def _tidy(folder: Path, step: int, *, run: str, keep: int) -> None:
@@ -109,7 +127,7 @@ def restore_newest(
         return None, problems
     path = folder / name
     manifest, weights = _read_manifest(path), path / WEIGHTS
-    parallel.distribute(lambda model: read_weights(model, weights))
+    parallel.distribute(lambda model: _read_trained(model, weights))
     tensors = {
         name: parallel.part_of(tensor, _parameter_of(name, optimizers))
         for name, tensor in load_file(path / OPTIMIZER).items()

@@ -147,7 +147,7 @@ class _Run:
         self.evaluated: tuple[int, dict[str, HeldOut]] | None = None  # at which step, with what outcome
 
     def _check_data(self, shards: Mapping[str, Shard]) -> None:
-        vocab_size = self.model.config.vocab_size
+        vocab_size = self.model.model.embed_tokens.num_embeddings  # virtual tokens included
         for name, shard in shards.items():
             highest = shard.highest_token()
             if highest < 0:

@@ -35,20 +35,23 @@ class Muon(torch.optim.Muon):
 
 
 def make_optimizers(model: Transformer, config: TrainConfig) -> list[Optimizer]:
-    """The two optimizers, each with its base learning rate under `initial_lr` in its groups.
+    """The optimizers of what is trained, each with its base learning rate under `initial_lr` in its groups.
 
     Muon (Jordan et al. 2024) orthogonalises each matrix's momentum; embeddings, head and gains, for which
-    that means nothing, get AdamW.
+    that means nothing, get AdamW, and so do the numbers of adapters.
     """
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (matrices if parameter.dim() == 2 and ".layers." in name else rest).append(parameter)
-    optimizers: list[Optimizer] = [
-        Muon(matrices, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay),
-        AdamW(rest, lr=config.embedding_learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
-    ]
+            is_matrix = parameter.dim() == 2 and ".layers." in name and name.endswith(".weight")
+            (matrices if is_matrix else rest).append(parameter)
+    optimizers: list[Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, lr=config.learning_rate, momentum=0.95, weight_decay=config.weight_decay))
+    if rest:
+        rate = config.embedding_learning_rate
+        optimizers.append(AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
