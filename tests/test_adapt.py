@@ -1,16 +1,28 @@
 """Adapters: equal to PEFT's in losses, gradients and files; what is frozen stays; merged is the same model."""
 
+import json
+import os
+import re
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from wikigpt.adapt.files import attach, check_base, extract, load_adapter, save_adapter
+from wikigpt.adapt.files import Adapter, attach, check_base, extract, is_adapter, load_adapter, save_adapter
 from wikigpt.adapt.methods import adapt, n_virtual_tokens, plain
 from wikigpt.adapt.settings import AdapterSettings
+from wikigpt.chat import Engine
+from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, save_model
-from wikigpt.tokens import build_tokenizer
+from wikigpt.stages import finetune
+from wikigpt.tokens import build_tokenizer, load_tokenizer, open_shards
+from wikigpt.train import Chat, TrainConfig, read_metrics
+from wikigpt.train.batches import IGNORE
+from wikigpt.train.objectives import summed_cross_entropy
 
 FAMILIES = ["qwen3", "llama", "gpt2"]
 METHODS = ["lora", "dora", "ia3", "soft-prompt", "prefix"]
@@ -32,7 +44,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_model(family: str) -> Transformer:
     torch.manual_seed(1)
     kv = {} if family == "gpt2" else {"n_kv_heads": 1}
-    config = ModelConfig(family=family, n_layers=2, d_model=32, n_heads=2, context_length=64, vocab_size=300, **kv)
+    config = ModelConfig(family=family, n_layers=2, d_model=32, n_heads=2, context_length=128, vocab_size=300, **kv)
     model = Transformer(config)
     with torch.no_grad():
         for parameter in model.parameters():  # output projections begin at zero, which would hide much
@@ -143,3 +155,168 @@ def test_saved_loaded_and_removed(method: str, family: str, tokenizer: Path, tmp
     if method in ("lora", "dora", "ia3"):
         plain(model, keep=True)
         torch.testing.assert_close(model(ids), adapted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def base(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapt") / "base"
+    save_model(make_model("qwen3"), folder, tokenizer=tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapt") / "conversations"
+    folder.mkdir()
+    for name, numbers in (("train", range(60)), ("validation", range(60, 70))):
+        entries = [
+            {
+                "messages": [
+                    {"role": "user", "content": f"What is {n}?"},
+                    {"role": "assistant", "content": f"**{n + 1}**"},
+                    {"role": "user", "content": "And France?"},
+                    {"role": "assistant", "content": "Paris."},
+                ],
+                "lang": "en",
+            }
+            for n in numbers
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries), encoding="utf-8")
+    return folder
+
+
+def config(**changes: Any) -> TrainConfig:
+    fixed = {"steps": 8, "batch_size": 4, "precision": "fp32", "compile": "off", "warmup_steps": 2, "samples": []}
+    return TrainConfig(**{**fixed, "evaluate_every": 1000, **changes})
+
+
+def losses(folder: Path) -> list[float]:
+    return [e["loss"] for e in read_metrics(folder / "metrics.jsonl") if "loss" in e]
+
+
+@pytest.mark.parametrize("method", [*METHODS, "freeze"])
+def test_finetuning_learns_and_leaves_the_base_alone(
+    method: str, base: Path, conversations: Path, tmp_path: Path
+) -> None:
+    weights = (base / "model.safetensors").read_bytes()
+    chosen = AdapterSettings(method=method, rank=2, virtual_tokens=3, train="last:1")
+    facts = finetune(
+        base, conversations, tmp_path / "work", tmp_path / "out", settings=config(steps=30), adapter=chosen
+    )
+    assert (base / "model.safetensors").read_bytes() == weights
+    taken = losses(tmp_path / "work")
+    assert taken[-1] < taken[0] - 0.1
+    assert facts["trained_parameters"] < 0.6 * facts["parameters"]
+    engine = Engine.from_folder(tmp_path / "out")
+    question = [{"role": "user", "content": "What is 3?"}]
+    adapted, before = (e.generate([question], max_new_tokens=8)[0] for e in (engine, Engine.from_folder(base)))
+    assert adapted.token_logprobs != before.token_logprobs
+    if chosen.is_adapter:
+        engine.use(None)
+        assert engine.generate([question], max_new_tokens=8)[0] == before
+        engine.use("out")
+        assert engine.generate([question], max_new_tokens=8)[0] == adapted
+    else:  # the first of two layers was frozen
+        old, new = load_file(base / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+        changed = {name for name, tensor in new.items() if not torch.equal(tensor, old[name])}
+        assert changed and all(".layers.1." in name for name in changed)
+
+
+@pytest.mark.parametrize("method", ["lora", "prefix", "freeze"])
+def test_a_stopped_run_goes_on_bit_for_bit(method: str, base: Path, conversations: Path, tmp_path: Path) -> None:
+    def stop_at_4(done: int, total: int, message: str) -> None:
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    adapter = AdapterSettings(method=method, rank=2, virtual_tokens=3, train="last:1")
+    arguments = {"settings": config(), "adapter": adapter}
+    finetune(base, conversations, tmp_path / "straight", tmp_path / "a", **arguments)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(base, conversations, tmp_path / "stopped", tmp_path / "b", **arguments, progress=stop_at_4)
+    assert len(losses(tmp_path / "stopped")) < 8
+    finetune(base, conversations, tmp_path / "stopped", tmp_path / "b", **arguments)
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "straight")
+    file = "model.safetensors" if method == "freeze" else "adapter_model.safetensors"
+    assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_nothing_that_a_user_says_is_trained_on(base: Path, conversations: Path, tmp_path: Path) -> None:
+    adapter = AdapterSettings(method="soft-prompt", virtual_tokens=3)
+    finetune(base, conversations, tmp_path / "work", tmp_path / "out", settings=config(steps=1), adapter=adapter)
+    shards, tokenizer = open_shards(tmp_path / "work" / "tokens"), load_tokenizer(base)
+    for batch in Chat().packer(shards["train"], 128, seed=0).first_epoch(4, 10**6):
+        hidden = torch.zeros(*batch.targets.shape, 8, requires_grad=True)
+        head = torch.randn(303, 8)
+        summed_cross_entropy(hidden, head, batch.targets).backward()
+        learned = (hidden.grad != 0).any(-1)  # positions whose prediction the loss depends on
+        said = tokenizer.decode(batch.targets[learned].tolist(), skip_special_tokens=False)
+        for answer in said.removesuffix("<|im_end|>").split("<|im_end|>"):
+            assert re.fullmatch(r"\*\*\d+\*\*|Paris\.", answer), answer
+        assert not learned[batch.targets == IGNORE].any()
+
+
+def test_merged_is_a_model_of_its_own_that_answers_as_the_adapter(
+    base: Path, conversations: Path, tmp_path: Path
+) -> None:
+    adapter = AdapterSettings(method="lora", rank=2)
+    for name, merge in (("beside", False), ("merged", True)):
+        finetune(
+            base,
+            conversations,
+            tmp_path / name,
+            tmp_path / f"{name}.out",
+            settings=config(),
+            adapter=adapter,
+            merge=merge,
+        )
+    assert not is_adapter(tmp_path / "merged.out")
+    question = [{"role": "user", "content": "What is 3?"}]
+    one, other = (
+        Engine.from_folder(tmp_path / f"{name}.out").generate([question], max_new_tokens=8)[0]
+        for name in ("beside", "merged")
+    )
+    assert one.text == other.text
+    assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "lora", "targets": ["c_attn"]}, "no matrices 'c_attn'; it has q_proj"),
+        ({"method": "freeze", "train": "last:3"}, "2 layers count from 0"),
+        ({"method": "freeze", "train": "last:x"}, "is not understood"),
+        ({"method": "freeze", "train": "tail"}, "'tail' is no part of a model"),
+        ({"method": "freeze", "train": ","}, "names nothing to train"),
+        ({"method": "soft-prompt", "virtual_tokens": 90}, "set adapter.virtual_tokens to 64 at most"),
+    ],
+)
+def test_impossible_settings_are_named(
+    changes: dict[str, Any], words: str, base: Path, conversations: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        finetune(
+            base, conversations, tmp_path / "w", tmp_path / "o", settings=config(), adapter=AdapterSettings(**changes)
+        )
+    assert not (tmp_path / "o").exists()
+
+
+def test_adapters_that_do_not_fit_are_refused(base: Path, conversations: Path, tokenizer: Path, tmp_path: Path) -> None:
+    adapter = AdapterSettings(method="lora", rank=2)
+    finetune(base, conversations, tmp_path / "work", tmp_path / "fine", settings=config(steps=1), adapter=adapter)
+    save_model(make_model("llama"), tmp_path / "other", tokenizer=tokenizer)
+    with pytest.raises(UserError, match="was trained on another base"):
+        Engine.from_folder(tmp_path / "other", [tmp_path / "fine"])
+    with pytest.raises(UserError, match="is no adapter"):
+        load_adapter(base)
+    (tmp_path / "fine" / "adapter_model.safetensors").write_bytes(b"\x00" * 40)
+    with pytest.raises(UserError, match="is damaged"):
+        load_adapter(tmp_path / "fine")
+    wide = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.zeros(2, 99)}
+    wide |= {name.replace("lora_A", "lora_B"): torch.zeros(32, 2) for name in wide}
+    with pytest.raises(UserError, match=r"does not fit the model at .*q_proj: shape \[2, 99\]"):
+        attach(make_model("qwen3"), Adapter({"peft_type": "LORA", "r": 2, "lora_alpha": 2}, wide), tmp_path)
+    with pytest.raises(UserError, match="cannot be merged"):
+        finetune(
+            base, conversations, tmp_path / "w", tmp_path / "o", settings=config(), merge=True,
+            adapter=AdapterSettings(method="prefix"),
+        )  # fmt: skip

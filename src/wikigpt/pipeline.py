@@ -135,11 +135,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
         Stage(
             "finetune",
             ("pretrain", "instruct"),
-            [
-                recipe.finetune.model_dump(),
-                seed,
-                *([] if recipe.adapter.method == "full" else [recipe.adapter.model_dump()]),
-            ],
+            [recipe.finetune.model_dump(), seed, *adapted],
             "model/model.safetensors",
             lambda progress: stages.finetune(
                 base,

@@ -211,11 +211,17 @@ def finetune(
             progress=progress,
         )
     )
-    shards = open_shards(work / "tokens")
+    shards, dropped = open_shards(work / "tokens"), read_json(work / "tokens" / "tokens.json")["dropped"]
+    if "train" not in shards:
+        raise UserError(
+            f"none of the conversations in {conversations} can be trained on: {dropped['too_long']:,} are longer than "
+            f"the model's rows of {settings.sequence_length or model.config.context_length} tokens, "
+            f"{dropped['nothing_to_learn']:,} hold no answer."
+        )
     what = () if adapter.method == "full" else (adapter.model_dump(),)
     origin = fingerprint(*map(sha256_file, weight_files(base)), _checksum(work / "tokens"), *what)
     result = train(model, Chat(), shards, settings, work, seed=seed, origin=origin, tokenizer=loaded, progress=progress)
-    facts = {**_training_facts(result, model), "dropped": read_json(work / "tokens" / "tokens.json")["dropped"]}
+    facts = {**_training_facts(result, model), "dropped": dropped}
     trained, share = trained_share(model)
     facts |= {"method": adapter.method, "trained_parameters": trained, "trained_share": round(share, 5)}
     if is_main():
