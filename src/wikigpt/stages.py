@@ -227,7 +227,7 @@ def finetune(
     if is_main():
         with in_plain_words(output):
             if beside:
-                card = _card(f"{adapter.method} adapter", facts)
+                card = _adapter_card(base, facts)
                 save_adapter(extract(model, adapter), output, base=base, tokenizer=tokenizer, facts=facts, card=card)
             else:
                 plain(model, keep=True)
@@ -312,6 +312,28 @@ on {facts["tokens"]:,} tokens.
 {start}- **Held-out {"perplexity** of masked tokens" if masked else "loss** in bits per byte"}: {held_out}.
 - **Limits**: it knows little beyond its wiki, errs often, and repeats the biases of its sources. Do not rely
   on it where a wrong answer does harm.
+"""
+
+
+def _adapter_card(base: Path, facts: dict[str, Any]) -> str:
+    """The model card of an adapter."""
+    held_out = ", ".join(f"{name} {value}" for name, value in facts["bits_per_byte"].items()) or "not measured"
+    return f"""---
+license: cc-by-sa-4.0
+library_name: peft
+base_model: {base.resolve()}
+pipeline_tag: text-generation
+tags: [wikigpt, wikipedia]
+---
+# Adapter of {base.resolve().name} by {facts["method"]}
+
+{facts["trained_parameters"]:,} weights beside the base's {facts["parameters"]:,}, trained by WikiGPT in
+{facts["steps"]:,} steps on {facts["tokens"]:,} tokens of conversations. It works with this base only:
+`wikigpt chat BASE --adapter FOLDER`, or PEFT's `PeftModel.from_pretrained(base, folder)`.
+
+- **Data**: conversations made from wiki text, CC BY-SA 4.0 by Wikipedia's contributors where the wiki is Wikipedia.
+- **Held-out loss** in bits per byte of what the assistant says: {held_out}.
+- **Limits**: those of its base; it errs often. Do not rely on it where a wrong answer does harm.
 """
 
 
