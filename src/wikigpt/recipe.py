@@ -15,7 +15,7 @@ from wikigpt.errors import UserError
 from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge.settings import KnowledgeSettings
 from wikigpt.model.config import FAMILIES, ModelConfig
-from wikigpt.train.config import TrainConfig
+from wikigpt.train.config import PretrainConfig, TrainConfig
 
 SAMPLE = "sample"  # the input that means the embedded sample wiki
 
@@ -88,7 +88,7 @@ class Recipe(BaseModel):
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     model: ModelConfig = Field(default_factory=ModelConfig)
-    pretrain: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=20))
+    pretrain: PretrainConfig = Field(default_factory=lambda: PretrainConfig(minutes=20))
     instruct: InstructSettings = Field(default_factory=InstructSettings)
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
     adapter: AdapterSettings = Field(default_factory=AdapterSettings)

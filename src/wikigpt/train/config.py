@@ -61,3 +61,10 @@ class TrainConfig(BaseModel):
     def micro_batch(self) -> int:
         """`micro_batch_size` with its default filled in."""
         return self.micro_batch_size or self.batch_size
+
+
+class PretrainConfig(TrainConfig):
+    """Running text is learned best at half the rate at which a small model learns facts by heart."""
+
+    learning_rate: float = Field(0.01, gt=0, description="of Muon, for the matrices of the blocks")
+    embedding_learning_rate: float = Field(0.01, gt=0, description="of AdamW, for embeddings, head and norm gains")
