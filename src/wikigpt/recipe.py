@@ -15,6 +15,7 @@ from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge.settings import KnowledgeSettings
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.train.config import TrainConfig
+from wikigpt.train.tuning import DistillConfig, PreferConfig
 
 SAMPLE = "sample"  # the input that means the embedded sample wiki
 
@@ -90,6 +91,8 @@ class Recipe(BaseModel):
     pretrain: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=20))
     instruct: InstructSettings = Field(default_factory=InstructSettings)
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
+    distill: DistillConfig = Field(default_factory=lambda: DistillConfig(minutes=8))
+    prefer: PreferConfig = Field(default_factory=lambda: PreferConfig(minutes=4))
     knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 
@@ -113,12 +116,12 @@ class Recipe(BaseModel):
     def _gently_from_a_base(self) -> "Recipe":
         """With a base, what was not set is gentler; rows are as long as `model` says, not the base's whole context."""
         if self.base is not None:
-            for section in (self.pretrain, self.finetune):
+            for section in (self.pretrain, self.finetune, self.distill, self.prefer):
                 rows = {
                     "sequence_length": self.model.context_length,
                     "micro_batch_size": math.gcd(section.batch_size, CONTINUED_MICRO_BATCH),
                 }
-                for name, value in {**CONTINUED, **rows}.items():
+                for name, value in {**({} if section is self.prefer else CONTINUED), **rows}.items():
                     if name not in section.model_fields_set:
                         setattr(section, name, value)
         return self

@@ -14,8 +14,8 @@ from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.objectives import Chat, Objective
 
 Divergence = Literal["forward", "reverse"]
-# Numbers in the logits of a chunk of rows, 16 MB in fp32: some six tensors of that size stand beside each other.
-CHUNK_LOGITS = 2**22
+# Numbers in the logits of a chunk of rows, 8 MB in fp32; up to five tensors of that size stand beside each other.
+CHUNK_LOGITS = 2**21
 RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
 
 
@@ -73,26 +73,25 @@ class _ChunkedDistillation(torch.autograd.Function):
         for start in range(0, hidden.shape[0], rows):
             part, answers = hidden[start : start + rows].detach(), targets[start : start + rows, None]
             logits = F.linear(part, weight).float()
+            log_sums = logits.logsumexp(-1, keepdim=True)
+            loss += (1 - mix) * (log_sums - logits.gather(1, answers)).sum()
             # The gradient of a sum over rows of cross-entropy: p - 1 at the answer, p elsewhere, for p = softmax.
-            student = logits.log_softmax(-1)
-            loss -= (1 - mix) * student.gather(1, answers).sum()
-            errors = student.exp().mul_(1 - mix)
+            errors = (logits - log_sums).exp_().mul_(1 - mix)
             errors.scatter_add_(1, answers, errors.new_full(answers.shape, mix - 1))
             if mix:
-                if temperature != 1:
-                    student = logits.div_(temperature).log_softmax(-1)
+                student = _log_softmax_(logits.div_(temperature))
                 teacher = F.linear(teacher_hidden[start : start + rows], teacher_head).float()
-                teacher = teacher.div_(temperature).log_softmax(-1)
+                teacher = _log_softmax_(teacher.div_(temperature))
                 if reverse:
-                    p, difference = student.exp(), student.sub_(teacher)
-                    kl = (p * difference).sum(-1, keepdim=True)
-                    change = difference.sub_(kl).mul_(p)
+                    p = student.exp()
+                    difference = student.sub_(teacher)
+                    kl = torch.linalg.vecdot(p, difference)
+                    errors.add_(difference.sub_(kl[:, None]).mul_(p), alpha=mix * temperature)
                 else:
                     q = teacher.exp()
-                    kl = teacher.sub_(student).mul_(q).sum(-1)
-                    change = student.exp_().sub_(q)
+                    kl = torch.linalg.vecdot(q, teacher.sub_(student))
+                    errors.add_(student.exp_().sub_(q), alpha=mix * temperature)
                 loss += mix * temperature**2 * kl.sum()
-                errors.add_(change, alpha=mix * temperature)
             narrow = errors.to(hidden.dtype)
             torch.mm(narrow, weight, out=d_hidden[start : start + rows])
             d_head += narrow.T @ part
@@ -101,8 +100,13 @@ class _ChunkedDistillation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        d_hidden, d_head = ctx.saved_tensors
-        return d_hidden * grad, d_head * grad, *(None,) * 6
+        d_hidden, d_head = ctx.saved_tensors  # scaled in place: a second head would be the step's largest tensor
+        return d_hidden.mul_(grad), d_head.mul_(grad), *(None,) * 6
+
+
+def _log_softmax_(logits: Tensor) -> Tensor:
+    """`logits.log_softmax(-1)` in place."""
+    return logits.sub_(logits.logsumexp(-1, keepdim=True))
 
 
 @dataclass(frozen=True)

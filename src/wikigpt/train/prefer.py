@@ -14,7 +14,7 @@ from wikigpt.train.batches import IGNORE, Batch, Packer, Piece
 from wikigpt.train.distill import alongside
 from wikigpt.train.objectives import Objective
 
-CHUNK_LOGITS = 2**22  # numbers: 16 MB in fp32
+CHUNK_LOGITS = 2**21  # numbers: 8 MB in fp32
 
 
 class PairPacker(Packer):
