@@ -117,9 +117,9 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize("chunk", [prefer.CHUNK_LOGITS, 5 * VOCAB])
+@pytest.mark.parametrize("chunk", [64, 5])
 def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, variant, chunk):
-    monkeypatch.setattr(prefer, "CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(prefer, "chunk_rows", lambda head: chunk)
     policy, shard = model(0), pairs(SIZES)
     objective = Prefer(**{**variant, "reference": model(1) if variant.get("reference") else None})
     packer = objective.packer(shard, 40, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from wikigpt.artifacts import only_writer
+from wikigpt.artifacts import fingerprint, only_writer
 from wikigpt.errors import UserError
 from wikigpt.train.metrics import Progress
 
@@ -145,9 +145,9 @@ class EngineTeacher:
     def _answers(self, prompts: dict[int, Messages]) -> dict[int, str | None]:
         room = self.engine.context_length - ROOM
         short = {i: prompt for i, prompt in prompts.items() if self.engine.count_tokens(prompt) <= room}  # type: ignore[arg-type]
-        # One row's seed is that of all; each call has its own, lest the same question get the same answer each time.
-        self.seed += 1
-        completions = self.engine.generate(list(short.values()), seed=self.seed, **self.settings)  # type: ignore[arg-type]
+        # Of the question, not of its place: a run that goes on asks what is left in other company.
+        seeds = [int(fingerprint(self.seed, prompt), 16) // 2 for prompt in short.values()]
+        completions = self.engine.generate(list(short.values()), seeds=seeds, **self.settings)  # type: ignore[arg-type]
         texts = {
             i: c.text if self.cut_too or c.finish_reason == "stop" else None
             for i, c in zip(short, completions, strict=True)

@@ -14,9 +14,15 @@ from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.objectives import Chat, Objective
 
 Divergence = Literal["forward", "reverse"]
-# Numbers in the logits of a chunk of rows, 8 MB in fp32; up to five tensors of that size stand beside each other.
-CHUNK_LOGITS = 2**21
+# Numbers in the logits of a chunk of rows, of which up to five tensors stand beside each other: 4 MB each in fp32, where
+# a GPU wants more work at a time. With fewer rows than the least, adding up the head's gradient would take over.
+CHUNK_LOGITS, CHUNK_LOGITS_GPU, LEAST_ROWS = 2**20, 2**24, 64
 RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
+
+
+def chunk_rows(head: Tensor) -> int:
+    """How many rows of logits `[rows, vocab]` to hold at a time, for a head `[vocab, width]`."""
+    return max(LEAST_ROWS, (CHUNK_LOGITS if head.device.type == "cpu" else CHUNK_LOGITS_GPU) // head.shape[0])
 
 
 def chunked_distillation(
@@ -66,7 +72,7 @@ class _ChunkedDistillation(torch.autograd.Function):
         temperature: float,
         mix: float,
     ) -> Tensor:
-        rows = max(1, CHUNK_LOGITS // head.shape[0])
+        rows = chunk_rows(head)
         loss = hidden.new_zeros((), dtype=torch.float32)
         weight = head.detach().to(hidden.dtype)
         d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head)

@@ -11,10 +11,8 @@ from wikigpt.errors import UserError
 from wikigpt.model import Transformer
 from wikigpt.tokens import Shard
 from wikigpt.train.batches import IGNORE, Batch, Packer, Piece
-from wikigpt.train.distill import alongside
+from wikigpt.train.distill import alongside, chunk_rows
 from wikigpt.train.objectives import Objective
-
-CHUNK_LOGITS = 2**21  # numbers: 8 MB in fp32
 
 
 class PairPacker(Packer):
@@ -61,7 +59,7 @@ def answer_logprobs(hidden: Tensor, head: Tensor, batch: Batch) -> Tensor:
     n_rows, n_pairs = len(batch.targets), int(pairs_in_rows(batch).max())
     rows = torch.arange(n_rows, device=where.device)[:, None]
     documents = (rows * 2 * n_pairs + batch.document_ids)[where]
-    pieces = max(1, CHUNK_LOGITS // head.shape[0])
+    pieces = chunk_rows(head)
     parts = zip(hidden[where].split(pieces), batch.targets[where].split(pieces), strict=True)
     chunks = [
         checkpoint(_logprobs, part, head, wanted, use_reentrant=False, preserve_rng_state=False)
