@@ -1,8 +1,11 @@
 """Preference tuning: pairs in rows, its losses and gradients, resuming, and that the better answers win."""
 
 import copy
+import itertools
+import json
 import math
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +15,20 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from wikigpt import stages
+from wikigpt.chat.engine import Engine
+from wikigpt.cli import app
 from wikigpt.errors import UserError
-from wikigpt.model import ModelConfig, Transformer
-from wikigpt.tokens import Shard
+from wikigpt.model import ModelConfig, Transformer, save_model
+from wikigpt.tokens import Shard, open_shards
+from wikigpt.tokens.pairs import Pair, read_pairs, write_pair_tokens
+from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
 from wikigpt.train import PairPacker, Prefer, TrainConfig, evaluate_shards, prefer, read_metrics, train
 from wikigpt.train.batches import IGNORE
 from wikigpt.train.checkpoint import checkpoints
+from wikigpt.train.tuning import PreferConfig
 
 VOCAB = 60
 
@@ -225,3 +235,113 @@ def test_cut_into_pieces_or_interrupted_a_run_is_the_same(tmp_path):
             shutil.rmtree(newest)
             assert older.name == "step-5"
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+# --- Pairs on disk, the stage and the command ---
+
+
+def row(i: int, **changes) -> dict:
+    turns = [{"role": "user", "content": f"What comes after {i}?"}]
+    if i % 4 == 0:
+        turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}, *turns]
+    return {"messages": turns, "chosen": f"It is {i + 1}.", "rejected": "No idea.", **changes}
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_a_fiftieth_is_held_out_unless_there_is_a_file_of_its_own(tmp_path):
+    file = write(tmp_path / "mine.jsonl", [row(i % 1000, lang="zh" if i % 2 else None) for i in range(2000)])
+    read = list(read_pairs(file))
+    held_out = [pair for pair in read if pair.split != "train"]
+    assert 20 <= len(held_out) <= 70 and {pair.split for pair in held_out} == {"zh", "validation"}
+    assert list(read_pairs(file)) == read
+    # Both pairs of a question lie on the same side.
+    questions = {pair.messages[-1]["content"] for pair in held_out}
+    assert sum(pair.messages[-1]["content"] in questions for pair in read) == len(held_out) == 2 * len(questions)
+    write(tmp_path / "folder" / "pairs.jsonl", [row(i) for i in range(300)])
+    write(tmp_path / "folder" / "pairs-validation.jsonl", [row(1, lang="en")])
+    assert [pair.split for pair in read_pairs(tmp_path / "folder")] == ["train"] * 300 + ["en"]
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('{"messages": [', "not a preference pair"),
+        ("[]", "not a preference pair"),
+        (json.dumps({**row(1), "chosen": 3}), "are text"),
+        (json.dumps({**row(1), "messages": []}), "end with the user's"),
+        (json.dumps({**row(1), "messages": [{"role": "assistant", "content": "Hi"}]}), "end with the user's"),
+        (json.dumps({**row(1), "messages": [{"role": "tool", "content": "Hi"}]}), "role 'tool'"),
+        (json.dumps({"messages": row(1)["messages"], "chosen": "yes"}), "'rejected'"),
+        ('{"messages": [{"role": "user", "content": "\ud83d"}]}'.encode("utf-8", "surrogatepass"), "not a preference"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, line, word):
+    file = write(tmp_path / "mine.jsonl", [row(1), row(2)])
+    with file.open("ab") as opened:
+        opened.write(line if isinstance(line, bytes) else line.encode())
+    with pytest.raises(UserError, match=f"mine.jsonl, line 3.*{word}"):
+        list(read_pairs(file))
+    with pytest.raises(UserError, match="is missing"):
+        list(read_pairs(tmp_path / "nowhere.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory) -> Path:
+    """A model folder."""
+    folder = tmp_path_factory.mktemp("chat")
+    texts = [f"{m['content']} {r['chosen']} {r['rejected']}" for r in map(row, range(50)) for m in r["messages"]]
+    build_tokenizer(texts, folder / "tokenizer", vocab_size=300, split_cjk=True, max_token_length=16)
+    size = load_tokenizer(folder / "tokenizer").get_vocab_size()
+    torch.manual_seed(0)
+    network = Transformer(ModelConfig(vocab_size=size, n_layers=2, d_model=32, n_heads=2, context_length=128))
+    save_model(network, folder / "model", tokenizer=folder / "tokenizer")
+    return folder / "model"
+
+
+def test_the_mask_is_on_the_two_answers_alone(chat_model, tmp_path):
+    tokenizer = load_tokenizer(chat_model)
+    given = [Pair("train", row(4)["messages"], "It is 5.", "No, 6 it is."), Pair("train", row(1)["messages"], "a", "a")]
+    given += [Pair("train", row(1)["messages"], " ", "a"), Pair("train", row(1)["messages"], "a" * 400, "b")]
+    facts = write_pair_tokens(tmp_path / "tokens", given, tokenizer, "", max_length=300)
+    assert facts["dropped"] == {"same": 1, "empty": 1, "too_long": 1}
+    shard = open_shards(tmp_path / "tokens")["train"]
+    texts = [
+        (tokenizer.decode(t, skip_special_tokens=False), tokenizer.decode(t[m == 1], skip_special_tokens=False))
+        for t, m in (
+            (shard.tokens[a:b], shard.mask[a:b]) for a, b in itertools.pairwise(shard.offsets.astype(int).tolist())
+        )
+    ]
+    asked = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\n"
+    asked += "What comes after 4?<|im_end|>\n<|im_start|>assistant\n"
+    assert texts == [(f"{asked}{answer}<|im_end|>\n", f"{answer}<|im_end|>") for answer in ("It is 5.", "No, 6 it is.")]
+
+
+def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_path):
+    write(tmp_path / "pairs" / "pairs.jsonl", [row(i) for i in range(60)])
+    write(tmp_path / "pairs" / "pairs-validation.jsonl", [row(i, lang="en") for i in range(60, 80)])
+    command = ["prefer", chat_model, tmp_path / "pairs", "-o", tmp_path / "better", "--beta", "0.3"]
+    command += ["--set", "prefer.minutes=none", "--set", "prefer.steps=25", "--set", "prefer.compile=off"]
+    done = CliRunner().invoke(app, [*map(str, command)])
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert "chosen answer gained more: en 100%" in " ".join(done.output.split())
+    assert Engine.from_folder(tmp_path / "better").generate([row(1)["messages"]], max_new_tokens=3)[0].prompt_tokens
+    log = (tmp_path / "better.work" / "metrics.jsonl").read_text()
+    about = next(e["run"] for e in map(json.loads, log.splitlines()) if "run" in e)
+    assert about["objective"] == "prefer" and about["settings"]["steps"] == 25
+    # Another beta is another run; the same one is finished.
+    weights = (tmp_path / "better" / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="holds no pair to learn from"):
+        same = write(tmp_path / "same.jsonl", [row(1, rejected="It is 2.")])
+        stages.prefer(
+            chat_model, same, tmp_path / "w", tmp_path / "o", settings=PreferConfig(steps=2)
+        )  # fmt: skip
+    shutil.rmtree(tmp_path / "better")
+    assert CliRunner().invoke(app, [*map(str, command)]).exit_code == 0
+    assert (tmp_path / "better" / "model.safetensors").read_bytes() == weights
+    again = [e["loss"] for e in read_metrics(tmp_path / "better.work" / "metrics.jsonl") if "loss" in e]
+    assert len(again) == 25

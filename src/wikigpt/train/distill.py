@@ -14,8 +14,8 @@ from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.objectives import Chat, Objective
 
 Divergence = Literal["forward", "reverse"]
-# Numbers in the logits of a chunk of rows, of which up to five tensors stand beside each other: 4 MB each in fp32, where
-# a GPU wants more work at a time. With fewer rows than the least, adding up the head's gradient would take over.
+# Numbers in the logits of a chunk of rows, 4 MB in fp32 (up to five tensors of that size stand beside each other); a
+# GPU wants more work at a time. With fewer rows than the least, adding up the gradient of the head would take over.
 CHUNK_LOGITS, CHUNK_LOGITS_GPU, LEAST_ROWS = 2**20, 2**24, 64
 RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
 
