@@ -229,10 +229,13 @@ class ServerTeacher:
             if messages is None:
                 return None
             asked: Any = [{"role": m["role"], "content": m["content"]} for m in messages[:blank]]
-            completion = self._client.chat.completions.create(model=self.model, messages=asked, **self.settings)
-            choice = completion.choices[0] if completion.choices else None
-            whole = choice is not None and choice.finish_reason != "length"
-            messages = _with_turn(messages, blank, choice.message.content if choice and whole else None)
+            try:
+                completion = self._client.chat.completions.create(model=self.model, messages=asked, **self.settings)
+                choice = completion.choices[0]
+                said = None if choice.finish_reason == "length" else choice.message.content
+            except (AttributeError, IndexError, TypeError, ValueError) as error:  # a web page, for example
+                raise self._openai.OpenAIError(f"its reply is not in OpenAI's form: {error}") from None
+            messages = _with_turn(messages, blank, said)
         return messages
 
     def _in_plain_words(self, error: Exception | None) -> UserError:

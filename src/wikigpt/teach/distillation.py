@@ -200,9 +200,10 @@ def _by_answers(
     from wikigpt.teach.answers import EngineTeacher, ServerTeacher, Task, answer
     from wikigpt.train.distributed import main_first
 
+    for _ in stages._conversations(conversations):  # says what is wrong with them before anything is asked
+        pass
     temperature = settings.answer_temperature or 0.0
     how = [settings.answer_tokens, temperature, sha256_file(conversations / "train.jsonl")]
-    held_out = [messages for split, messages in stages._conversations(conversations) if split != "train"]
     entries = [json.loads(line) for line in (conversations / "train.jsonl").read_bytes().splitlines()]
     counts: dict[str, int] = {}
 
@@ -233,7 +234,6 @@ def _by_answers(
             (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
             (folder / "validation.jsonl").write_bytes((conversations / "validation.jsonl").read_bytes())
 
-    del held_out  # read for its errors, before anything is asked
     main_first(answered)
     facts = stages.finetune(
         student, work / "conversations", work, output, settings=plain(settings), seed=seed, progress=progress
