@@ -1,9 +1,10 @@
 """A teacher's answers: by a model here or by a server, kept one by one as they come."""
 
+import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -179,7 +180,7 @@ class ServerTeacher:
         self.url, self.model, self.requests = url, model, requests
         self.settings: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
         self._openai = openai
-        self._client = openai.OpenAI(
+        self._client = openai.AsyncOpenAI(
             base_url=url,
             api_key=key or "none",  # some servers want none, but the package wants one
             organization="",  # not OPENAI_ORG_ID, which is not this server's business
@@ -192,45 +193,57 @@ class ServerTeacher:
         """Filled conversations as they come; the turns of one follow each other, several are at work at a time."""
         waiting = iter(enumerate(tasks))
         failure: Exception | None = None
-        running: dict[Future[Messages | None], int] = {}
+        running: dict[asyncio.Task[Messages | None], int] = {}
         answered = refused = 0
-        pool = ThreadPoolExecutor(self.requests)
-        try:
-            while failure is None or running:
-                while failure is None and len(running) < self.requests and (following := next(waiting, None)):
-                    number, task = following
-                    running[pool.submit(self._fill, task)] = number
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    number = running.pop(future)
-                    try:
-                        messages = future.result()
-                    except self._openai.BadRequestError as error:  # such as one that is too long, or filtered
-                        refused += 1
-                        if not answered and refused == REFUSED_AT_FIRST:
-                            failure = failure or error
-                        messages = None
-                        if failure is not None:
-                            continue
-                    except self._openai.OpenAIError as error:
-                        failure = failure or error
-                        continue
-                    answered += messages is not None
-                    yield number, messages
-            raise self._in_plain_words(failure) from failure
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._client.close()  # requests under way end, and so do their threads
 
-    def _fill(self, task: Task) -> Messages | None:
+        async def some_done() -> set[asyncio.Task[Messages | None]]:
+            """Keep as many requests under way as there may be, and wait for one."""
+            while failure is None and len(running) < self.requests and (following := next(waiting, None)):
+                number, task = following
+                running[asyncio.create_task(self._fill(task))] = number
+            return (await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))[0] if running else set()
+
+        # Not threads, which nothing stops: the end of the process would wait for their requests.
+        with asyncio.Runner() as runner:
+            try:
+                while done := runner.run(some_done()):
+                    for request in done:
+                        number = running.pop(request)
+                        try:
+                            messages = request.result()
+                        except self._openai.BadRequestError as error:  # such as one that is too long, or filtered
+                            refused += 1
+                            if not answered and refused >= REFUSED_AT_FIRST:
+                                failure = failure or error
+                                continue
+                            messages = None
+                        except self._openai.OpenAIError as error:
+                            failure = failure or error
+                            continue
+                        answered += messages is not None
+                        yield number, messages
+            finally:
+                runner.run(self._leave(list(running)))
+        if failure is not None:
+            raise self._in_plain_words(failure) from failure
+
+    async def _leave(self, running: Sequence["asyncio.Task[Messages | None]"]) -> None:
+        for request in running:
+            request.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        with contextlib.suppress(self._openai.OpenAIError):
+            await self._client.close()
+
+    async def _fill(self, task: Task) -> Messages | None:
         messages: Messages | None = list(task.messages)
         for blank in task.blanks:
             if messages is None:
                 return None
             asked: Any = [{"role": m["role"], "content": m["content"]} for m in messages[:blank]]
             try:
-                completion = self._client.chat.completions.create(model=self.model, messages=asked, **self.settings)
+                completion = await self._client.chat.completions.create(
+                    model=self.model, messages=asked, **self.settings
+                )
                 choice = completion.choices[0]
                 said = None if choice.finish_reason == "length" else choice.message.content
             except (AttributeError, IndexError, TypeError, ValueError) as error:  # a web page, for example
@@ -238,7 +251,7 @@ class ServerTeacher:
             messages = _with_turn(messages, blank, said)
         return messages
 
-    def _in_plain_words(self, error: Exception | None) -> UserError:
+    def _in_plain_words(self, error: Exception) -> UserError:
         kept = "the answers that came are kept, and the same command goes on from there"
         status = getattr(error, "status_code", None)
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
