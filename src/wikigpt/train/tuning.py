@@ -15,7 +15,9 @@ class DistillConfig(TrainConfig):
         description="the teacher's probabilities (forward or reverse KL; hidden: and its hidden states; on-policy: of "
         "what the student says), or its answers (sequence)",
     )
-    temperature: float = Field(2.0, gt=0, le=100, description="of both models' probabilities; above 1 shows more")
+    # Measured on the sample wiki, 40 steps from a base: held-out loss 3.58 (en) and 3.08 (zh) at 1, 3.82 and 3.18 at 2;
+    # without a teacher 3.63 and 3.17.
+    temperature: float = Field(1.0, gt=0, le=100, description="of both models' probabilities; above 1 shows more")
     mix: float = Field(0.5, ge=0, le=1, description="share of the teacher in the loss; the rest is cross-entropy")
     hidden_weight: float = Field(1.0, gt=0, description="hidden: weight of the hidden states' loss")
     hidden_layers: list[tuple[int, int]] | None = Field(
