@@ -22,6 +22,7 @@ from wikigpt.chat.engine import Engine
 from wikigpt.cli import app
 from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, save_model
+from wikigpt.recipe import CONTINUED, dump_recipe, load_recipe
 from wikigpt.tokens import Shard, open_shards
 from wikigpt.tokens.pairs import Pair, read_pairs, write_pair_tokens
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
@@ -325,7 +326,7 @@ def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_
     write(tmp_path / "pairs" / "pairs.jsonl", [row(i) for i in range(60)])
     write(tmp_path / "pairs" / "pairs-validation.jsonl", [row(i, lang="en") for i in range(60, 80)])
     command = ["prefer", chat_model, tmp_path / "pairs", "-o", tmp_path / "better", "--beta", "0.3"]
-    command += ["--set", "prefer.minutes=none", "--set", "prefer.steps=25", "--set", "prefer.compile=off"]
+    command += ["--set", "prefer.steps=25", "--set", "prefer.compile=off"]
     done = CliRunner().invoke(app, [*map(str, command)])
     assert done.exit_code == 0, done.output + repr(done.exception)
     assert "chosen answer gained more: en 100%" in " ".join(done.output.split())
@@ -345,3 +346,15 @@ def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_
     assert (tmp_path / "better" / "model.safetensors").read_bytes() == weights
     again = [e["loss"] for e in read_metrics(tmp_path / "better.work" / "metrics.jsonl") if "loss" in e]
     assert len(again) == 25
+
+
+def test_a_recipe_may_leave_the_sections_out(tmp_path):
+    plain, set_ = load_recipe("small"), load_recipe("small", ["prefer.beta=0.5", "distill.hidden_layers=[[0, 1]]"])
+    assert (set_.prefer.beta, set_.prefer.minutes, set_.distill.minutes) == (0.5, plain.prefer.minutes, 8)
+    assert load_recipe("small", ["distill.steps=5"]).distill.minutes is None
+    (tmp_path / "mine.toml").write_text(dump_recipe(set_), encoding="utf-8")
+    assert load_recipe(str(tmp_path / "mine.toml")) == set_
+    # With a model of others, gentle rates: those of preferences are that already.
+    based = load_recipe("small", ['base="x.gguf"'])
+    assert based.distill.learning_rate == CONTINUED["learning_rate"] < plain.distill.learning_rate
+    assert based.prefer.learning_rate == plain.prefer.learning_rate

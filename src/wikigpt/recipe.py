@@ -91,8 +91,8 @@ class Recipe(BaseModel):
     pretrain: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=20))
     instruct: InstructSettings = Field(default_factory=InstructSettings)
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
-    distill: DistillConfig = Field(default_factory=lambda: DistillConfig(minutes=8))
-    prefer: PreferConfig = Field(default_factory=lambda: PreferConfig(minutes=4))
+    distill: DistillConfig = Field(default_factory=DistillConfig)
+    prefer: PreferConfig = Field(default_factory=PreferConfig)
     knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 

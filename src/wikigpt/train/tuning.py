@@ -1,15 +1,28 @@
 """Settings of learning from a teacher and from preferences."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wikigpt.train.config import TrainConfig
 
 
-class DistillConfig(TrainConfig):
+class _TuningConfig(TrainConfig):
+    """Recipes may leave these sections out, so one that sets a single key has to know how long to train."""
+
+    usual_minutes: ClassVar[float]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _some_length(cls, values: Any) -> Any:
+        unset = isinstance(values, dict) and not {"minutes", "steps"} & set(values)
+        return {**values, "minutes": cls.usual_minutes} if unset else values
+
+
+class DistillConfig(_TuningConfig):
     """How a student learns from a teacher, beside how it is trained."""
 
+    usual_minutes = 8
     kind: Literal["forward", "reverse", "sequence", "hidden", "on-policy"] = Field(
         "forward",
         description="the teacher's probabilities (forward or reverse KL; hidden: and its hidden states; on-policy: of "
@@ -32,9 +45,10 @@ class DistillConfig(TrainConfig):
     requests: int = Field(8, ge=1, le=256, description="sequence, by URL: requests at a time")
 
 
-class PreferConfig(TrainConfig):
+class PreferConfig(_TuningConfig):
     """How a model learns which of two answers is better; gentle, since it shall stay near what it was."""
 
+    usual_minutes = 4
     batch_size: int = Field(16, ge=1, description="rows per optimizer step; each holds as many pairs as fit")
     learning_rate: float = Field(1e-3, gt=0, description="of Muon, for the matrices of the blocks")
     embedding_learning_rate: float = Field(1e-4, gt=0, description="of AdamW, for embeddings, head and norm gains")
