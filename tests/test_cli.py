@@ -105,7 +105,19 @@ def test_usage_errors_and_help():
     assert wikigpt("build", "--nonsense").returncode == 2
     shown = wikigpt("--help")
     assert shown.returncode == 0
-    for command in ("build", "corpus", "tokenizer", "pretrain", "instruct", "finetune", "index", "evaluate", "chat"):
+    for command in (
+        "build",
+        "corpus",
+        "tokenizer",
+        "pretrain",
+        "instruct",
+        "finetune",
+        "distill",
+        "prefer",
+        "index",
+        "evaluate",
+        "chat",
+    ):
         assert command in shown.stdout
         assert "Example" in wikigpt(command, "--help").stdout
 

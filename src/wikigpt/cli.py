@@ -504,6 +504,104 @@ def finetune(
     )
 
 
+@app.command()
+def distill(
+    conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
+    output: Output,
+    teacher: Annotated[
+        str, typer.Option(help="Model folder, .gguf file, or URL of an OpenAI-compatible server.", show_default=False)
+    ],
+    student: Annotated[Path, typer.Option(help="Model folder or .gguf file to train.", show_default=False)],
+    teacher_model: Annotated[
+        str | None, typer.Option(help="What the server calls the teacher; its key: WIKIGPT_TEACHER_KEY.")
+    ] = None,
+    kind: Annotated[
+        Literal["forward", "reverse", "sequence", "hidden", "on-policy"] | None,
+        typer.Option(help="What is learned from the teacher: its probabilities, or its answers (sequence)."),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of both models' probabilities.")] = None,
+    mix: Annotated[float | None, typer.Option(help="Share of the teacher in the loss; the rest is the data's.")] = None,
+    tensorboard: TensorBoard = False,
+    recipe: RecipeOption = "small",
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a student on conversations with the help of a teacher; resumes from OUTPUT.work.
+
+    Examples:
+
+        wikigpt distill conversations --teacher large --student small -o model --set distill.minutes=10
+
+        wikigpt distill conversations --teacher https://host/v1 --teacher-model NAME --kind sequence --student base -o m
+    """
+    from wikigpt import stages
+
+    given = {"kind": kind, "temperature": temperature, "mix": mix, "tensorboard": tensorboard or None}
+    chosen = _tuning_recipe("distill", given, student, recipe, set_)
+    work = output.with_name(output.name + ".work")
+    _one_stage(
+        "distill",
+        quiet,
+        lambda progress: stages.distill(
+            teacher,
+            student,
+            conversations,
+            work,
+            output,
+            settings=chosen.distill,
+            teacher_model=teacher_model,
+            seed=chosen.seed,
+            progress=progress,
+        ),
+        page=work / "report.html" if chosen.distill.kind != "on-policy" else None,
+    )
+
+
+@app.command()
+def prefer(
+    model: Annotated[Path, typer.Argument(help="Chat model to go on from: folder or .gguf file.", show_default=False)],
+    pairs: Annotated[
+        Path, typer.Argument(help="JSON lines of messages, chosen, rejected, or their folder.", show_default=False)
+    ],
+    output: Output,
+    beta: Annotated[float | None, typer.Option(help="How much a gain in likelihood counts.")] = None,
+    reference_free: Annotated[
+        bool, typer.Option("--reference-free", help="Compare likelihoods themselves, not with the model's at first.")
+    ] = False,
+    tensorboard: TensorBoard = False,
+    recipe: RecipeOption = "small",
+    set_: Set = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make the better of two answers likelier (DPO); resumes from OUTPUT.work.
+
+    Example: `wikigpt prefer model pairs.jsonl -o better --set prefer.minutes=5`
+    """
+    from wikigpt import stages
+
+    given = {"beta": beta, "reference_free": reference_free or None, "tensorboard": tensorboard or None}
+    chosen = _tuning_recipe("prefer", given, model, recipe, set_)
+    work = output.with_name(output.name + ".work")
+    _one_stage(
+        "prefer",
+        quiet,
+        lambda progress: stages.prefer(
+            model, pairs, work, output, settings=chosen.prefer, seed=chosen.seed, progress=progress
+        ),
+        page=work / "report.html",
+    )
+
+
+def _tuning_recipe(section: str, given: dict[str, Any], base: Path, recipe: str, set_: list[str] | None) -> Any:
+    """The recipe with the options of a command that trains `base` on."""
+    from wikigpt.model.importing import IMPORTED
+    from wikigpt.recipe import load_recipe
+
+    from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
+    overrides = [f"{section}.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    return load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if from_others else None))
+
+
 @app.command("import")
 def import_(
     path: Annotated[str, typer.Argument(help="Hugging Face model folder, or .gguf file.", show_default=False)],

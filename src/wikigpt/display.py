@@ -136,6 +136,11 @@ _SUMMARIES: dict[str, Callable[[Facts], str]] = {
     "pretrain": _trained,
     "instruct": lambda f: f"{f['conversations']['train']:,} conversations",
     "finetune": _trained,
+    "distill": _trained,
+    "prefer": lambda f: (
+        f"{f['steps']:,} steps ({f['precision']}); held-out pairs in which the chosen answer gained more: "
+        + (", ".join(f"{name} {m['accuracy']:.0%}" for name, m in f["preference"].items()) or "none held out")
+    ),
     "knowledge": lambda f: f"{f['passages']:,} passages",
     "evaluate": _scores,
 }

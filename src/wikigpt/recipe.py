@@ -16,6 +16,7 @@ from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge.settings import KnowledgeSettings
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.train.config import PretrainConfig, TrainConfig
+from wikigpt.train.tuning import DistillConfig, PreferConfig
 
 SAMPLE = "sample"  # the input that means the embedded sample wiki
 
@@ -92,6 +93,8 @@ class Recipe(BaseModel):
     instruct: InstructSettings = Field(default_factory=InstructSettings)
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))
     adapter: AdapterSettings = Field(default_factory=AdapterSettings)
+    distill: DistillConfig = Field(default_factory=DistillConfig)
+    prefer: PreferConfig = Field(default_factory=PreferConfig)
     knowledge: KnowledgeSettings = Field(default_factory=KnowledgeSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
 
@@ -115,12 +118,12 @@ class Recipe(BaseModel):
     def _gently_from_a_base(self) -> "Recipe":
         """With a base, what was not set is gentler; rows are as long as `model` says, not the base's whole context."""
         if self.base is not None:
-            for section in (self.pretrain, self.finetune):
+            for section in (self.pretrain, self.finetune, self.distill, self.prefer):
                 rows = {
                     "sequence_length": self.model.context_length,
                     "micro_batch_size": math.gcd(section.batch_size, CONTINUED_MICRO_BATCH),
                 }
-                for name, value in {**CONTINUED, **rows}.items():
+                for name, value in {**({} if section is self.prefer else CONTINUED), **rows}.items():
                     if name not in section.model_fields_set:
                         setattr(section, name, value)
         return self

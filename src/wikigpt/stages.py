@@ -14,6 +14,8 @@ from wikigpt.corpus import Document, corpus_manifest, facts_as_text, read_corpus
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.recipe import TokenizerSettings
+from wikigpt.teach import distill as distill
+from wikigpt.teach import prefer as prefer
 from wikigpt.train.config import TrainConfig
 
 Progress = Callable[[int, int, str], None]

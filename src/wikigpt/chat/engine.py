@@ -140,16 +140,20 @@ class Engine:
         """Length of a prompt in tokens."""
         return len(self.encode(prompt))
 
-    def generate(self, prompts: Sequence[Prompt], **settings: Any) -> list[Completion]:
+    def generate(
+        self, prompts: Sequence[Prompt], *, seeds: Sequence[int] | None = None, **settings: Any
+    ) -> list[Completion]:
         """Answer each prompt; prompts of similar length are computed together.
 
         Args:
+            seeds: one for each prompt; a single `seed` would throw the same dice for all.
             settings: fields of `Sampling`.
 
         Raises:
             UserError: a prompt leaves no room in the context, or a setting is out of range.
         """
-        rows = [self._row(self.encode(prompt), settings) for prompt in prompts]
+        own = [settings if seeds is None else {**settings, "seed": seeds[i]} for i in range(len(prompts))]
+        rows = [self._row(self.encode(prompt), given) for prompt, given in zip(prompts, own, strict=True)]
         by_length = sorted(rows, key=lambda row: len(row.prompt))
         for i in range(0, len(by_length), BATCH_ROWS):
             for _ in self._decode(by_length[i : i + BATCH_ROWS]):

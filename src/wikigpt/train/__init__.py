@@ -6,17 +6,23 @@ from wikigpt.lazy import lazy
 from wikigpt.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from wikigpt.train.distill import Distill, HiddenStates
     from wikigpt.train.evaluation import HeldOut, evaluate_shards
     from wikigpt.train.loop import TrainResult, train
     from wikigpt.train.metrics import read_metrics
     from wikigpt.train.objectives import CausalLM, Chat, MaskedLM
+    from wikigpt.train.prefer import PairPacker, Prefer
     from wikigpt.train.trouble import TrainingError
 
 __all__ = [
     "CausalLM",
     "Chat",
+    "Distill",
     "HeldOut",
+    "HiddenStates",
     "MaskedLM",
+    "PairPacker",
+    "Prefer",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
@@ -29,8 +35,12 @@ __getattr__ = lazy(
     {
         "CausalLM": "objectives",
         "Chat": "objectives",
+        "Distill": "distill",
         "HeldOut": "evaluation",
+        "HiddenStates": "distill",
         "MaskedLM": "objectives",
+        "PairPacker": "prefer",
+        "Prefer": "prefer",
         "TrainResult": "loop",
         "TrainingError": "trouble",
         "evaluate_shards": "evaluation",

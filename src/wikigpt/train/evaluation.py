@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import torch
@@ -22,6 +22,7 @@ class HeldOut:
     # Per UTF-8 byte of the split's text: comparable between tokenizers. None where the loss does not measure
     # the text's information (masked tokens).
     bits_per_byte: float | None
+    measures: Mapping[str, float] = field(default_factory=dict)  # means of what else the objective measures
 
     @property
     def perplexity(self) -> float:
@@ -51,22 +52,23 @@ def evaluate_shards(
     was_training = model.training
     model.eval()
     parallel = parallel or Parallel(model, World())
-    world, results = parallel.world, {}
+    world, results, objective = parallel.world, {}, objective.evaluated
     for name, shard in shards.items():
-        nats, n_targets = 0.0, 0.0
+        sums, n_targets = [0.0] * (1 + len(objective.measured)), 0.0
         packer = objective.packer(shard, sequence_length, seed=0)
         batches = packer.first_epoch(batch_size, max_tokens)
         for group in zip_longest(*[batches] * world.size):
             mine = group[world.rank]
             with autocast or contextlib.nullcontext():
-                loss = parallel.loss(objective, (mine or group[0]).to(device)).item()  # a pass on all ranks: FSDP
+                loss = parallel.loss(objective, (mine or group[0]).to(device))  # a pass on all ranks: FSDP
             if mine is not None:
-                nats, n_targets = nats + loss, n_targets + mine.n_targets
-        nats, n_targets = world.sum(nats, n_targets)
-        mean = nats / max(1, n_targets)
+                sums = [total + value for total, value in zip(sums, loss.flatten().tolist(), strict=True)]
+                n_targets += objective.count(mine)
+        *sums, n_targets = world.sum(*sums, n_targets)
+        mean, *others = [total / max(1, n_targets) for total in sums]
         all_targets = len(shard.tokens) if shard.mask is None else int(shard.mask.sum())
         bits = mean * all_targets / max(1, shard.n_bytes) / math.log(2) if objective.is_likelihood else None
-        results[name] = HeldOut(mean, bits)
+        results[name] = HeldOut(mean, bits, dict(zip(objective.measured, others, strict=True)))
     model.train(was_training)
     return results
 

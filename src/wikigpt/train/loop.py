@@ -110,7 +110,7 @@ class _Run:
         self.parallel = parallel(model, world, self.device, config.parallel)
         self.model = self.parallel.model.train()
         self.objective = objective
-        if FAMILIES[model.config.family].causal != objective.is_likelihood:
+        if FAMILIES[model.config.family].causal != objective.causal:
             raise UserError(f"a {model.config.family} model cannot be trained with the objective {objective.name}.")
         self.sequence_length = config.sequence_length or model.config.context_length
         if self.sequence_length > model.config.context_length:
@@ -251,7 +251,7 @@ class _Run:
 
     def _gradients(self, batch: Batch) -> torch.Tensor:
         """Add up the batch's gradients, over all ranks; returns this one's part of the loss in nats per target."""
-        n_targets = max(1, self.world.sum(batch.n_targets)[0])
+        n_targets = max(1, self.world.sum(self.objective.count(batch))[0])
         total = torch.zeros((), device=self.device)
         for first, part in zip(range(0, self.rows, self._micro_batch), batch.split(self._micro_batch), strict=True):
             with self._autocast():

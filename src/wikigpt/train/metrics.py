@@ -167,7 +167,12 @@ class RunLog:
             return
         bits = {name: result.bits_per_byte for name, result in results.items() if result.bits_per_byte is not None}
         losses = {name: result.nats_per_target for name, result in results.items()}
-        self._write({"step": step, "held_out_loss": losses, "bits_per_byte": bits})
+        measures = {name: dict(result.measures) for name, result in results.items() if result.measures}
+        more = {"measures": measures} if measures else {}
+        self._write({"step": step, "held_out_loss": losses, "bits_per_byte": bits, **more})
+        for name, values in measures.items():
+            for kind, value in values.items():
+                self._scalar(f"held_out/{kind}/{name}", value, step)
         for kind, values in (("loss", losses), ("bits_per_byte", bits)):
             for name, value in values.items():
                 self._scalar(f"held_out/{kind}/{name}", value, step)

@@ -87,6 +87,8 @@ class Objective:
     name: str
     predicted: float = 1.0  # share of the positions that go through the output head
     is_likelihood: bool = True  # the loss is the text's information, so that bits per byte mean something
+    causal: bool = True  # for models that see only what came before
+    measured: tuple[str, ...] = ()  # what `loss` sums up beside the loss, which then comes first in a vector
     cross_entropy: Callable[..., Tensor] = summed_cross_entropy
 
     def packer(self, shard: Shard, sequence_length: int, seed: int) -> Packer:
@@ -96,6 +98,15 @@ class Objective:
     def loss(self, model: Transformer, batch: Batch) -> Tensor:
         """Summed loss in nats over the batch's targets, a differentiable scalar."""
         raise NotImplementedError
+
+    def count(self, batch: Batch) -> int:
+        """What the summed loss of a batch is a sum over: its mean over so many is reported and learned from."""
+        return batch.n_targets
+
+    @property
+    def evaluated(self) -> "Objective":
+        """What held-out data is measured by, where that is not what is learned."""
+        return self
 
     def with_cross_entropy(self, kind: str, *, fused: bool, n_logits: int) -> Self:
         """This objective with a cross-entropy of `TrainConfig.cross_entropy`.
@@ -165,6 +176,7 @@ class MaskedLM(Objective):
     name: str = "masked_lm"
     predicted: float = MASKED_SHARE
     is_likelihood: bool = False
+    causal: bool = False
     masking: Masking = field(kw_only=True)
 
     @classmethod

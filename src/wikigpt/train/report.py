@@ -71,7 +71,13 @@ def training_plots(entries: Sequence[Entry]) -> dict[str, str]:
             for color, name in enumerate(splits, 1)
         ]
 
-    if any(entry["bits_per_byte"] for entry in held_out) or not held_out:
+    if any("measures" in entry for entry in held_out):  # of preference tuning
+        accuracies = [
+            Line((split, split), [(e["step"], e["measures"][split]["accuracy"]) for e in held_out], color)
+            for color, split in enumerate(splits, 1)
+        ]
+        name, chart = "accuracy", line_chart(("Chosen above rejected, held out", "留出集偏好准确率"), accuracies)
+    elif any(entry["bits_per_byte"] for entry in held_out) or not held_out:
         name, chart = (
             "bits_per_byte",
             line_chart(("Bits per byte, held out", "留出集每字节比特数"), by_split("bits_per_byte")),

@@ -1,0 +1,228 @@
+"""Distillation: a student learns what a teacher thinks of every next token (Hinton et al. 2015)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wikigpt.model import Transformer
+from wikigpt.model.transformer import block_causal_attention
+from wikigpt.train.batches import IGNORE, Batch
+from wikigpt.train.objectives import Chat, Objective
+
+Divergence = Literal["forward", "reverse"]
+# Numbers in the logits of a chunk of rows, 4 MB in fp32 (up to five tensors of that size stand beside each other); a
+# GPU wants more work at a time. With fewer rows than the least, adding up the gradient of the head would take over.
+CHUNK_LOGITS, CHUNK_LOGITS_GPU, LEAST_ROWS = 2**20, 2**24, 64
+RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
+
+
+def chunk_rows(head: Tensor) -> int:
+    """How many rows of logits `[rows, vocab]` to hold at a time, for a head `[vocab, width]`."""
+    return max(LEAST_ROWS, (CHUNK_LOGITS if head.device.type == "cpu" else CHUNK_LOGITS_GPU) // head.shape[0])
+
+
+def chunked_distillation(
+    hidden: Tensor,
+    head: Tensor,
+    teacher_hidden: Tensor,
+    teacher_head: Tensor,
+    targets: Tensor,
+    *,
+    divergence: Divergence,
+    temperature: float,
+    mix: float,
+) -> Tensor:
+    """`(1 - mix) * cross-entropy + mix * T^2 * divergence` in nats, summed over rows, an fp32 scalar.
+
+    "forward" is KL(teacher || student) of both distributions at temperature T, "reverse" KL(student || teacher); T^2
+    keeps the size of its gradients beside the cross-entropy's (Hinton et al. 2015). Gradients go to `hidden` and
+    `head` and are computed along with the loss, so that of both models' logits only a chunk of rows ever exists.
+
+    Args:
+        hidden: the student's states `[rows, width]`.
+        head: `[vocab, width]`.
+        teacher_hidden: `[rows, teacher width]`.
+        teacher_head: `[at least vocab, teacher width]`; tokens that the student lacks are left out of the softmax.
+        targets: int64 `[rows]`, none of them `IGNORE`.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, teacher_hidden = hidden.to(dtype), teacher_hidden.to(dtype)
+    teacher_head = teacher_head[: head.shape[0]].to(teacher_hidden.dtype)
+    loss: Tensor = _ChunkedDistillation.apply(
+        hidden, head, teacher_hidden, teacher_head, targets, divergence == "reverse", temperature, mix
+    )
+    return loss
+
+
+class _ChunkedDistillation(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        teacher_hidden: Tensor,
+        teacher_head: Tensor,
+        targets: Tensor,
+        reverse: bool,
+        temperature: float,
+        mix: float,
+    ) -> Tensor:
+        rows = chunk_rows(head)
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        weight = head.detach().to(hidden.dtype)
+        d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head)
+        for start in range(0, hidden.shape[0], rows):
+            part, answers = hidden[start : start + rows].detach(), targets[start : start + rows, None]
+            logits = F.linear(part, weight).float()
+            log_sums = logits.logsumexp(-1, keepdim=True)
+            loss += (1 - mix) * (log_sums - logits.gather(1, answers)).sum()
+            # The gradient of a sum over rows of cross-entropy: p - 1 at the answer, p elsewhere, for p = softmax.
+            errors = (logits - log_sums).exp_().mul_(1 - mix)
+            errors.scatter_add_(1, answers, errors.new_full(answers.shape, mix - 1))
+            if mix:
+                student = _log_softmax_(logits.div_(temperature))
+                teacher = F.linear(teacher_hidden[start : start + rows], teacher_head).float()
+                teacher = _log_softmax_(teacher.div_(temperature))
+                if reverse:
+                    p = student.exp()
+                    difference = student.sub_(teacher)
+                    kl = torch.linalg.vecdot(p, difference)
+                    errors.add_(difference.sub_(kl[:, None]).mul_(p), alpha=mix * temperature)
+                else:
+                    q = teacher.exp()
+                    kl = torch.linalg.vecdot(q, teacher.sub_(student))
+                    errors.add_(student.exp_().sub_(q), alpha=mix * temperature)
+                loss += mix * temperature**2 * kl.sum()
+            narrow = errors.to(hidden.dtype)
+            torch.mm(narrow, weight, out=d_hidden[start : start + rows])
+            d_head += narrow.T @ part
+        ctx.save_for_backward(d_hidden, d_head)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_head = ctx.saved_tensors  # scaled in place: a second head would be the step's largest tensor
+        return d_hidden.mul_(grad), d_head.mul_(grad), *(None,) * 6
+
+
+def _log_softmax_(logits: Tensor) -> Tensor:
+    """`logits.log_softmax(-1)` in place."""
+    return logits.sub_(logits.logsumexp(-1, keepdim=True))
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """Which of the teacher's blocks the student's are to resemble (Romero et al. 2015), and how that is measured.
+
+    The student's states `x` are mapped by a matrix that `fitted` solved for and that then stays: as a trained one it
+    would have to be part of every checkpoint, though none of the model.
+    """
+
+    layers: tuple[tuple[int, int], ...]  # (block of the student, block of the teacher), counted from 0
+    projections: tuple[Tensor, ...]  # fp32 [student width, teacher width] each
+    scales: tuple[float, ...]  # mean squares of the teacher's states: a loss of 1 is as bad as knowing nothing
+    weight: float = 1.0
+
+    @classmethod
+    def fitted(
+        cls,
+        student: Transformer,
+        teacher: Transformer,
+        batch: Batch,
+        layers: Sequence[tuple[int, int]] | None = None,
+        weight: float = 1.0,
+    ) -> "HiddenStates":
+        """The linear maps that take the student's states of a batch closest to the teacher's, by ridge regression.
+
+        Args:
+            layers: default: each of the student's blocks with the one as deep in the teacher.
+        """
+        depth = len(student.model.layers), len(teacher.model.layers)
+        pairs = tuple(layers or [(i, (i + 1) * depth[1] // depth[0] - 1) for i in range(depth[0])])
+        where = batch.document_ids >= 0
+        states: tuple[list[Tensor], list[Tensor]] = [], []
+        with torch.no_grad():
+            for model, kept in zip((student, teacher), states, strict=True):
+                model.model(batch.input_ids, batch.document_ids, states=kept)
+        projections, scales = [], []
+        for i, j in pairs:
+            x, y = states[0][i][where].double(), states[1][j][where].double()
+            square = x.T @ x
+            square.diagonal().add_(RIDGE * square.diagonal().mean().clamp_min(1e-12))
+            projections.append(torch.linalg.solve(square, x.T @ y).float())
+            scales.append(float(y.square().mean().clamp_min(1e-12)))
+        return cls(pairs, tuple(projections), tuple(scales), weight)
+
+    def loss(self, student: list[Tensor], teacher: list[Tensor], where: Tensor) -> Tensor:
+        """Weighted mean squared error, relative to the teacher's mean square, summed over the rows in `where`."""
+        total = torch.zeros((), device=where.device)
+        for (i, j), projection, scale in zip(self.layers, self.projections, self.scales, strict=True):
+            x, y = student[i][where].float(), teacher[j][where].float()
+            total = total + (x @ projection.to(x.device) - y).square().mean(-1).sum() / scale
+        return self.weight / len(self.layers) * total
+
+
+@dataclass(frozen=True)
+class Distill(Chat):
+    """Predict what the assistant says as a teacher would: its probabilities of all tokens beside the one token.
+
+    Held-out data is measured by plain cross-entropy, as for `Chat`, so that both can be compared.
+
+    Args:
+        teacher: of the same tokenizer; its weights are not changed, but it moves to the student's device and attends
+            by the operators that the student uses.
+        divergence: "forward" covers all that the teacher finds likely, "reverse" seeks what it finds likeliest.
+        mix: share of the divergence in the loss; the rest is cross-entropy.
+    """
+
+    name: str = "distill"
+    teacher: Transformer = field(kw_only=True, repr=False, compare=False)
+    divergence: Divergence = field(default="forward", kw_only=True)
+    temperature: float = field(default=1.0, kw_only=True)
+    mix: float = field(default=0.5, kw_only=True)
+    hidden: HiddenStates | None = field(default=None, kw_only=True, repr=False, compare=False)
+
+    def loss(self, model: Transformer, batch: Batch) -> Tensor:
+        """Summed loss in nats over what the assistant says, a differentiable scalar."""
+        where = batch.targets != IGNORE
+        own: list[Tensor] | None = [] if self.hidden else None
+        others: list[Tensor] | None = [] if self.hidden else None
+        # First, so that what its blocks take is free again when the student's activations stand in memory.
+        with torch.no_grad():
+            teacher = alongside(self.teacher, model)
+            teacher_hidden = teacher.model(batch.input_ids, batch.document_ids, states=others)[where]
+        hidden = model.model(batch.input_ids, batch.document_ids, states=own)[where]
+        loss = chunked_distillation(
+            hidden,
+            model.lm_head.weight,
+            teacher_hidden,
+            teacher.lm_head.weight,
+            batch.targets[where],
+            divergence=self.divergence,
+            temperature=self.temperature,
+            mix=self.mix,
+        )
+        if self.hidden and own is not None and others is not None:
+            loss = loss + self.hidden.loss(own, others, where)
+        return loss
+
+    @property
+    def evaluated(self) -> Objective:
+        """Plain cross-entropy."""
+        return Chat(cross_entropy=self.cross_entropy)
+
+
+def alongside(frozen: Transformer, model: Transformer) -> Transformer:
+    """A model that is not trained, on the device of one that is, in evaluation mode and with the same operators."""
+    device = model.lm_head.weight.device
+    if frozen.lm_head.weight.device != device:
+        frozen.to(device)
+    fused = model.model.attend is not block_causal_attention
+    if fused != (frozen.model.attend is not block_causal_attention):
+        frozen.fuse(fused)
+    return frozen.eval().requires_grad_(False)

@@ -1,0 +1,139 @@
+"""Preference tuning: of two answers the better one becomes likelier (Rafailov et al. 2023)."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from wikigpt.errors import UserError
+from wikigpt.model import Transformer
+from wikigpt.tokens import Shard
+from wikigpt.train.batches import IGNORE, Batch, Packer, Piece
+from wikigpt.train.distill import alongside, chunk_rows
+from wikigpt.train.objectives import Objective
+
+
+class PairPacker(Packer):
+    """Fills rows with pairs: documents 2i and 2i + 1 of the shard, chosen and rejected, stand in one row, both whole.
+
+    In a row they are two documents, numbered 2k and 2k + 1, which do not see each other.
+    """
+
+    def __init__(self, shard: Shard, sequence_length: int, *, seed: int):
+        if shard.n_documents % 2:
+            raise UserError(f"split {shard.name!r} holds {shard.n_documents} answers, which cannot all be in pairs.")
+        super().__init__(shard, sequence_length, seed=seed, whole_documents=True)
+        # To the packing of whole documents a pair is one.
+        self.chosen = dict(zip(self.starts[::2].tolist(), self.sizes[::2].tolist(), strict=True))
+        self.starts, self.sizes = self.starts[::2], self.sizes[::2] + self.sizes[1::2]
+        if len(self.sizes) and self.sizes.max() > sequence_length:
+            raise UserError(
+                f"the longest pair of answers has {self.sizes.max()} tokens, its question twice, but a row only "
+                f"{sequence_length}; leave long pairs out."
+            )
+
+    def _pack_epoch(self, epoch: int) -> list[list[Piece]]:
+        return [[half for pair in row for half in self._halves(*pair)] for row in super()._pack_epoch(epoch)]
+
+    def _halves(self, start: int, size: int) -> tuple[Piece, Piece]:
+        chosen = self.chosen[start]
+        return (start, chosen), (start + chosen, size - chosen)
+
+
+def answer_logprobs(hidden: Tensor, head: Tensor, batch: Batch) -> Tensor:
+    """Log-probabilities of the answers of a batch of pairs, and their numbers of tokens.
+
+    The logits of a few rows are computed at a time, and again for their gradients.
+
+    Args:
+        hidden: `[rows, tokens, width]`.
+        head: `[vocab, width]`.
+
+    Returns:
+        fp32 `[2, rows, pairs, 2]`: first the sums in nats, then how many tokens they are over; chosen before
+        rejected. `pairs` is the largest number of pairs in a row; the places of others hold 0.
+    """
+    where = batch.targets != IGNORE
+    n_rows, n_pairs = len(batch.targets), int(pairs_in_rows(batch).max())
+    rows = torch.arange(n_rows, device=where.device)[:, None]
+    documents = (rows * 2 * n_pairs + batch.document_ids)[where]
+    pieces = chunk_rows(head)
+    parts = zip(hidden[where].split(pieces), batch.targets[where].split(pieces), strict=True)
+    chunks = [
+        checkpoint(_logprobs, part, head, wanted, use_reentrant=False, preserve_rng_state=False)
+        for part, wanted in parts
+    ]
+    logprobs = torch.cat(chunks)
+    sums = hidden.new_zeros(2, n_rows * 2 * n_pairs, dtype=torch.float32)
+    sums = sums.index_add(1, documents, torch.stack([logprobs, torch.ones_like(logprobs)]))
+    return sums.view(2, n_rows, n_pairs, 2)
+
+
+def _logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    return -F.cross_entropy(F.linear(hidden, head).float(), targets, reduction="none")
+
+
+def pairs_in_rows(batch: Batch) -> Tensor:
+    """How many pairs each row of a `PairPacker` holds, int64 `[rows]`."""
+    return (batch.document_ids.max(1).values + 1) // 2
+
+
+@dataclass(frozen=True)
+class Prefer(Objective):
+    """Direct preference optimisation: the loss in nats is summed over pairs, and a mean is one over pairs.
+
+    A pair's loss is `-log sigmoid(h)` for `h = beta * (r_chosen - r_rejected) - margin`, where `r` is how much likelier
+    an answer is than it was for the reference. With `label_smoothing` s that share of the pairs is taken to be labelled
+    the wrong way round (Mitchell 2023): `-(1 - s) log sigmoid(h) - s log sigmoid(-h)`.
+
+    Held-out data is also measured by `accuracy`, the share of pairs whose chosen answer gained more, and `margin`, the
+    mean of `beta * (r_chosen - r_rejected)`.
+
+    Args:
+        reference: a frozen copy of the model at the start; None: `r` is the log-probability itself.
+        per_token: `r` is a mean over the answer's tokens, lest long answers win by length; with `margin` and no
+            reference this is SimPO (Meng et al. 2024).
+    """
+
+    name: str = "prefer"
+    is_likelihood: bool = False
+    reference: Transformer | None = field(default=None, kw_only=True, repr=False, compare=False)
+    beta: float = field(default=0.1, kw_only=True)
+    label_smoothing: float = field(default=0.0, kw_only=True)
+    per_token: bool = field(default=False, kw_only=True)
+    margin: float = field(default=0.0, kw_only=True)
+
+    def packer(self, shard: Shard, sequence_length: int, seed: int) -> Packer:
+        """Rows of whole pairs."""
+        return PairPacker(shard, sequence_length, seed=seed)
+
+    def count(self, batch: Batch) -> int:
+        """Number of pairs."""
+        return int(pairs_in_rows(batch).sum())
+
+    @property
+    def evaluated(self) -> Objective:
+        """The loss and, beside it, accuracy and margin."""
+        return replace(self, measured=("accuracy", "margin"))
+
+    def loss(self, model: Transformer, batch: Batch) -> Tensor:
+        """Loss in nats, summed over pairs: a differentiable scalar, or the first of the sums that are `measured`."""
+        before: Tensor | float = 0.0
+        if self.reference is not None:  # first: its activations are gone when the model's are kept
+            with torch.no_grad():
+                before = self._rewards(alongside(self.reference, model), batch)
+        rewards = self._rewards(model, batch) - before
+        n_pairs = pairs_in_rows(batch)
+        real = torch.arange(rewards.shape[1], device=n_pairs.device) < n_pairs[:, None]
+        gain = self.beta * (rewards[..., 0] - rewards[..., 1])[real]
+        h, smoothing = gain - self.margin, self.label_smoothing
+        loss = -((1 - smoothing) * F.logsigmoid(h) + smoothing * F.logsigmoid(-h)).sum()
+        return torch.stack([loss, (gain > 0).float().sum(), gain.sum()]) if self.measured else loss
+
+    def _rewards(self, model: Transformer, batch: Batch) -> Tensor:
+        """`[rows, pairs, 2]`, fp32: each answer's log-probability, or its mean over tokens."""
+        hidden = model.model(batch.input_ids, batch.document_ids)
+        sums, lengths = answer_logprobs(hidden, model.lm_head.weight, batch)
+        return sums / lengths.clamp_min(1) if self.per_token else sums
