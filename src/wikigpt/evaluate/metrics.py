@@ -9,8 +9,9 @@ from typing import Any
 
 from wikigpt.errors import UserError
 
-# A Chinese character, or a run of other letters and digits: rouge-score's own pattern, [a-z0-9]+, finds none in Chinese.
-_UNITS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+# A Chinese character, or a run of other letters and digits; rouge-score's own pattern, [a-z0-9]+, finds no Chinese.
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNITS = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], lang: str = "en") -> float:
