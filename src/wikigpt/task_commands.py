@@ -97,7 +97,7 @@ def task(
 
         wikigpt task sentiment --file reviews.csv --columns text=review --prompts best.toml --model smollm2 --json
     """
-    from wikigpt.adapt.examples import Row, guess_lang
+    from wikigpt.adapt.examples import Row, guess_lang, whole
     from wikigpt.adapt.prompts import default_template, find_task, find_template, load_templates
     from wikigpt.adapt.tasks import TaskRunner, parse_labels
 
@@ -109,7 +109,7 @@ def task(
         raise UserError("which task? `wikigpt task --list` shows them.")
     what = find_task(name)
     values = _variables(var, what)
-    rows = [Row({what.inputs[0]: text}) for text in texts or []]
+    rows = [Row({what.inputs[0]: whole(text)}) for text in texts or []]
     if file is not None:
         rows += _rows(file, what, columns, limit=None, answered=False)
     if not rows or not all(row.values[what.inputs[0]].strip() for row in rows):
@@ -290,7 +290,7 @@ def search(
         raise
     best = max(tried, key=lambda result: result.score)
     template = next(t for t in templates if t.name == best.template)
-    settings: dict[str, Any] = {"calibrate": bool(calibrate)}
+    settings: dict[str, Any] = {"calibrate": bool(calibrate), "examples": "", "columns": {}}
     if words:
         settings["labels"] = {label: template.words.get(word, word) for label, word in words.items()}
     if best.shots and examples:

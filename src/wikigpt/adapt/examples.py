@@ -61,7 +61,7 @@ def read_rows(path: Path, task: Task, columns: Mapping[str, str] | None = None, 
     rows = []
     with _opened(path) as file:
         for number, record in _records(file, path, kind, columns, task):
-            where = f"{path}, line {number}" if kind in (".csv", ".tsv", ".jsonl") else f"{path}, entry {number}"
+            where = f"{path}, {'entry' if kind == '.json' else 'line'} {number}"
             rows.append(_row(record, task, columns, where, answered))
     if not rows:
         raise UserError(f"{path} holds no texts.")
@@ -165,10 +165,15 @@ def _row(record: Mapping[str, Any], task: Task, columns: Mapping[str, str], wher
 
 def _text(value: Any, where: str) -> str:
     if isinstance(value, str):
-        return value.strip()
+        return whole(value).strip()
     if isinstance(value, (int, float)):
         return str(value)
     raise UserError(f"{where}: text is needed, not {type(value).__name__}.")
+
+
+def whole(text: str) -> str:
+    """The text with a question mark for each lone surrogate, which JSON and shells let through and UTF-8 does not."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class Similar:

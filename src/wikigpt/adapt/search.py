@@ -139,7 +139,12 @@ def write_winner(path: Path, winner: Tried, template: Template, **settings: Any)
     """
     measured = {winner.metric: winner.score, "error": winner.error, **winner.others, "n": winner.n}
     chosen = template.model_copy(
-        update={**settings, "name": f"best-{template.name}", "shots": winner.shots, "measured": measured}
+        update={
+            **settings,
+            "name": f"best-{template.name.removeprefix('best-')}",
+            "shots": winner.shots,
+            "measured": measured,
+        }
     )
     entry = {name: value for name, value in chosen.model_dump().items() if value not in ("", [], {}, False, 0)}
     write_atomic(path, tomli_w.dumps({"template": [entry]}, multiline_strings=True))

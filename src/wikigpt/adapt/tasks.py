@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -121,16 +122,18 @@ class TaskRunner:
         return tuple(found)
 
     def answer(self, rows: Sequence[Row]) -> Iterator[Result]:
-        """Answer rows in order, `BATCH` at a time."""
+        """Answer rows in order, `BATCH` at a time. Raises `UserError` where a text is too long for the context."""
         for i in range(0, len(rows), BATCH):
             batch = rows[i : i + BATCH]
             shown = [self.shown(row) for row in batch]
             prompts = [self.prompt(row, examples) for row, examples in zip(batch, shown, strict=True)]
-            if self.task.chosen:
-                yield from self._choose(prompts, shown)
-                continue
-            for completion, examples in zip(self._engine.generate(prompts, **self.sampling), shown, strict=True):
-                yield Result(completion.text.strip(), {}, len(examples), completion.prompt_tokens)
+            try:
+                yield from self._choose(prompts, shown) if self.task.chosen else self._generate(prompts, shown)
+            except UserError as error:
+                where = max(zip(map(self._engine.count_tokens, prompts), batch, strict=True), key=itemgetter(0))[
+                    1
+                ].where
+                raise UserError(f"{where}: {error}" if where else str(error)) from None
 
     def stream(self, row: Row) -> Iterator[str]:
         """Answer one row piece by piece."""
@@ -156,6 +159,10 @@ class TaskRunner:
 
     def _twins(self, row: Row) -> int:
         return self._copies[tuple(row.values.items())]
+
+    def _generate(self, prompts: "Sequence[list[Message]]", shown: Sequence[tuple[Row, ...]]) -> Iterator[Result]:
+        for completion, examples in zip(self._engine.generate(prompts, **self.sampling), shown, strict=True):
+            yield Result(completion.text.strip(), {}, len(examples), completion.prompt_tokens)
 
     def _choose(self, prompts: "Sequence[list[Message]]", shown: Sequence[tuple[Row, ...]]) -> Iterator[Result]:
         scores = self._scores(prompts)
