@@ -359,7 +359,7 @@ def test_generated_answers_are_the_engines_own(engine):
 def test_a_text_that_is_too_long_is_named(engine):
     asked = rows([("Paris", "0"), ("Paris " * 600, "1")])
     for name, labels in [("classify", parse_labels("a,b")), ("write", None)]:
-        with pytest.raises(UserError, match="row 2: the prompt has .* context holds 512"):
+        with pytest.raises(UserError, match=r"row 2: the prompt has .* context holds 512"):
             list(TaskRunner(engine, shipped(name), labels=labels).answer(asked))
 
 
