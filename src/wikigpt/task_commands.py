@@ -474,14 +474,12 @@ def _print_list(templates: "Sequence[Template]", as_json: bool) -> None:
         if mine:
             optional = "".join(f" [{name}]" for name in what.optional)
             taken = escape(" ".join(what.inputs) + optional)
-            console.print(f"[bold]{what.name}[/]  {what.about}  [dim]({taken} → {_answer_kind(what)})[/]")
+            console.print(
+                f"[bold]{what.name}[/]  {what.about}  [dim]({taken} → {'label' if what.chosen else 'text'})[/]"
+            )
         for template in mine:
             first = " ⏎ ".join(line for line in template.user.splitlines() if line)
             console.print(f"  {template.name:<22} {escape(first)}", markup=True)
-
-
-def _answer_kind(what: "Task") -> str:
-    return "label" if what.chosen else "text"
 
 
 def _print_tried(tried: "Sequence[Tried]", as_json: bool) -> None:
