@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from wikigpt import __version__
+from wikigpt import __version__, task_commands
 from wikigpt.errors import UserError
 from wikigpt.launch import is_main, launched
 
@@ -809,6 +809,10 @@ def fill_mask_(
         if candidate.mask and candidate.mask != candidates[i - 1].mask:
             print()
         print(f"{candidate.probability:6.1%}  {candidate.text.strip() or repr(candidate.text)}")
+
+
+app.command()(task_commands.task)
+app.add_typer(task_commands.prompts, name="prompts")
 
 
 @contextmanager
