@@ -446,12 +446,12 @@ def instruct(
 
         wikigpt instruct corpus --add my.jsonl --add others.parquet=0.5 -o conversations
     """
-    from wikigpt.instruct import build_conversations
-    from wikigpt.recipe import load_recipe
-
     if check is not None:
         _check_conversations(check, quiet, as_json)
         return
+    from wikigpt.instruct import build_conversations
+    from wikigpt.recipe import load_recipe
+
     if output is None:
         raise UserError("say with -o which folder to write.")
     chosen = load_recipe(recipe, set_)

@@ -47,11 +47,11 @@ class _Survey:
 
     facts: dict[str, Any]
     total: int = 0
-    places: array[int] = field(default_factory=lambda: array("L"))
-    turns: array[int] = field(default_factory=lambda: array("L"))
-    marks: array[int] = field(default_factory=lambda: array("Q"))
+    places: "array[int]" = field(default_factory=lambda: array("L"))
+    turns: "array[int]" = field(default_factory=lambda: array("L"))
+    marks: "array[int]" = field(default_factory=lambda: array("Q"))
 
-    def questions(self) -> Iterator[tuple[int, array[int]]]:
+    def questions(self) -> "Iterator[tuple[int, array[int]]]":
         """Each conversation's place, with the marks of its questions."""
         start = 0
         for place, turns in zip(self.places, self.turns, strict=True):
@@ -155,7 +155,7 @@ def _conversations(extra: Extra, tell: Progress) -> Iterator[tuple[int, Conversa
 
 def _held_out(surveys: Sequence[_Survey], salts: Sequence[int], taught: set[int]) -> list[set[int]]:
     """The places of each file's held-out conversations: all that open with one of a few questions."""
-    held: list[dict[int, array[int]]] = []
+    held: "list[dict[int, array[int]]]" = []
     for survey, salt in zip(surveys, salts, strict=True):
         number = len(survey.places)
         wanted = min(MOST_HELD_OUT, max(number >= FEWEST, round(HELD_OUT * number)))
