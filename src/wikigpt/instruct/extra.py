@@ -81,7 +81,8 @@ def mix(extras: Sequence[Extra], seed: int, taught: set[str], progress: Progress
         extras: the files.
         seed: with a file's path it decides what is held out and sampled.
         taught: what users say in the conversations made from the wiki, as `asked` writes it.
-        progress: called with conversations read, 0 and a word; with 0, 0 and a sentence on what was left out.
+        progress: called with conversations read, all of them (0 where unknown) and a word; with 0, 0 and a sentence
+            where rows are left out.
 
     Raises:
         UserError: a file that cannot be read, in which no row is a conversation, or that changes meanwhile.
@@ -97,7 +98,7 @@ def mix(extras: Sequence[Extra], seed: int, taught: set[str], progress: Progress
         share = Share(weight=extra.weight, maximum=sys.maxsize if extra.maximum is None else extra.maximum)
         times = Counter(place for place, _ in sample(able, share, Random(f"{seed}/extra/{extra.path}")))
         place = -1
-        for place, conversation in _conversations(extra, tell):
+        for place, conversation in _conversations(extra, survey.total, tell):
             mixed.train += [conversation] * times[place]
             if place in places:
                 mixed.validation.append(conversation)
@@ -143,19 +144,19 @@ def _survey(extra: Extra, seen: set[int], tell: Progress) -> _Survey:
     return survey
 
 
-def _conversations(extra: Extra, tell: Progress) -> Iterator[tuple[int, Conversation]]:
+def _conversations(extra: Extra, total: int, tell: Progress) -> Iterator[tuple[int, Conversation]]:
     place = -1
     for reading in read_rows(Path(extra.path)):
         for conversation in reading.conversations:
             place += 1
             if place % 1000 == 999:
-                tell(place, 0, f"taking from {Path(extra.path).name}")
+                tell(place, total, f"taking from {Path(extra.path).name}")
             yield place, conversation
 
 
 def _held_out(surveys: Sequence[_Survey], salts: Sequence[int], taught: set[int]) -> list[set[int]]:
     """The places of each file's held-out conversations: all that open with one of a few questions."""
-    held: "list[dict[int, array[int]]]" = []
+    held: list[dict[int, array[int]]] = []
     for survey, salt in zip(surveys, salts, strict=True):
         number = len(survey.places)
         wanted = min(MOST_HELD_OUT, max(number >= FEWEST, round(HELD_OUT * number)))

@@ -35,6 +35,7 @@ Message = dict[str, str]
 _CONTAINERS = ("messages", "conversations", "conversation")
 _QUESTIONS = ("prompt", "question", "query")
 _ANSWERS = ("completion", "response", "answer")
+_MESSAGES = (*_QUESTIONS, *_ANSWERS, "chosen", "rejected")  # columns that hold text, or messages
 COLUMNS = frozenset({*_CONTAINERS, *_QUESTIONS, "instruction", "chosen", "rejected", "message_id"})
 
 _ROLES = {
@@ -397,16 +398,17 @@ def _parsed(value: Any, what: str) -> Any:
 
 
 def _cell(column: str, text: str) -> Any:
-    """The value of a CSV cell: lists and messages stand there as JSON, but an answer may be JSON, too."""
-    if not text.startswith(("[", "{")):
+    """The value of a CSV cell: lists and messages stand there as JSON, but what is said may be JSON, too."""
+    lists = column in (*_CONTAINERS, "history", "sources")
+    if not (lists or column in _MESSAGES) or not text.startswith(("[", "{")):
         return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
     first = value[0] if isinstance(value, list) and value else value
-    is_message = isinstance(first, dict) and ("role" in first or "from" in first)
-    return value if is_message or column in (*_CONTAINERS, "history", "sources") else text
+    is_message = isinstance(first, dict) and ({"role", "content"} <= first.keys() or {"from", "value"} <= first.keys())
+    return value if lists or is_message else text
 
 
 def _check_text_only(row: Row) -> None:

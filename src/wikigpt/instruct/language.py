@@ -4,7 +4,7 @@ import re
 
 from wikigpt.corpus.languages import LANGUAGE_CODES, words
 
-_READ = 20_000  # characters; more tell no more
+_READ = 4_000  # characters; more tell no more
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA = re.compile(r"[\u3041-\u30fa\u31f0-\u31ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3\u1100-\u11ff]")
@@ -30,6 +30,9 @@ def detect_language(text: str) -> str:
     Chinese: one that asks in Chinese about a program is mostly ASCII.
     """
     text = text[:_READ]
+    latin = _LATIN.findall(text.lower())
+    if text.isascii():  # most English; twice as fast so
+        return "en" if latin and _is_english(latin) else "other"
     letters = len(_LETTER.findall(text))
     if not letters:
         return "other"
@@ -37,7 +40,6 @@ def detect_language(text: str) -> str:
     asian = "ko" if hangul > han + kana else "ja" if 10 * kana > han + kana else "zh"
     if 5 * (han + kana + hangul) >= letters:
         return asian
-    latin = _LATIN.findall(text.lower())
     if 50 * (han + kana + hangul) >= letters and not _is_english(latin):  # a question about a long program
         return asian
     return "en" if 20 * sum(map(len, latin)) >= 19 * letters and _is_english(latin) else "other"
