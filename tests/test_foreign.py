@@ -263,6 +263,16 @@ def test_every_unusable_row_is_named_with_its_reason(tmp_path) -> None:
     assert [c["messages"] for c in read_conversations(path)] == [good["messages"]] * 2
 
 
+def test_what_cannot_be_written_is_not_taken_over(tmp_path) -> None:
+    talk, when = chat("Hi", "Hello"), pa.scalar(0, pa.timestamp("s")).as_py()
+    rows = [{"messages": talk, "task": "\udcff", "sources": [{"title": "\ud800"}]}, {"\udcff": 1}]
+    path, table = written(tmp_path / "odd.jsonl", rows), tmp_path / "odd.parquet"
+    table.write_bytes(encoded([{"messages": talk, "sources": [{"read": when}]}], "parquet"))
+    for file in (path, table):
+        assert [(c["task"], c["sources"]) for c in read_conversations(file)] == [("chat", [])]
+    json.dumps(check_file(path).as_json(), ensure_ascii=False).encode()
+
+
 GOOD = [{"instruction": f"What is {i}?", "output": "a number, 数\n" * 3} for i in range(300)]
 
 
@@ -589,8 +599,8 @@ def wikigpt(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_command_checks_and_mixes(tmp_path) -> None:
     path = written(tmp_path / "a=b.jsonl", [*rows_of(60), *[{"x[bold]": 1}] * 25])
     shown = wikigpt("instruct", "--check", path)
-    assert shown.returncode == 0 and shown.stdout.count("x[bold]") == 20
-    for words in ("60 of 85 lines can be used", "messages", "en", "line 61: its columns", "--json lists"):
+    assert shown.returncode == 0 and shown.stdout.count(": its columns are those of no format known (x[bold])") == 20
+    for words in ("60 of 85 lines can be used", "messages", "en", "25 × its columns", "line 61: its", "--json lists"):
         assert words in shown.stdout
     checked = json.loads(wikigpt("instruct", "--check", path, "--json").stdout)
     assert checked["usable"] == 60 and checked["unusable"][-1]["line"] == 85 and len(checked["unusable"]) == 25

@@ -819,6 +819,9 @@ def _print_plans(plans: list[Any], chosen: Any) -> None:
 
 
 def _print_check(found: Any) -> None:
+    import re
+    from collections import Counter
+
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -837,6 +840,11 @@ def _print_check(found: Any) -> None:
         console.print(f"\n{found.duplicates:,} are word for word like an earlier one; `instruct` takes them once.")
     if found.unusable:
         console.print(f"\nLeft out, {len(found.unusable):,} {found.unit}s:")
+        if len(found.unusable) > 20:
+            kinds = Counter(re.sub(r"\d+", "…", reason) for _, reason in found.unusable)
+            for reason, number in kinds.most_common(8):
+                console.print(f"  {number:>7,} × {escape(reason)}", soft_wrap=True)
+            console.print("Of these:")
         for number, reason in found.unusable[:20]:
             console.print(f"  {found.unit} {number}: {escape(reason)}", soft_wrap=True)
         if len(found.unusable) > 20:

@@ -237,7 +237,7 @@ def _recognise(row: Row) -> tuple[str, tuple[Conversation, ...], tuple[Pair, ...
     answer = next((key for key in _ANSWERS if key in row), None)
     if question and answer:
         return "prompt", (_conversation([*_prompt(row), *_turns(row[answer], "assistant", answer)], row),), ()
-    columns = ", ".join(map(str, list(row)[:6])) or "none"
+    columns = ", ".join(repr(column)[1:-1] for column in list(row)[:6]) or "none"
     raise Unusable(f"its columns are those of no format known ({columns})")
 
 
@@ -423,14 +423,23 @@ def _conversation(messages: list[Message], row: Row) -> Conversation:
     _check_order(messages)
     if messages[-1]["role"] != "assistant":
         raise Unusable("it ends without an answer by the assistant")
-    task, sources = row.get("task"), row.get("sources")
-    listed = isinstance(sources, list) and all(isinstance(source, dict) for source in sources)
+    task = row.get("task")
     return {
         "messages": messages,
         "task": task if isinstance(task, str) and task.strip() and not _SURROGATE.search(task) else "chat",
         "lang": _language(row, messages),
-        "sources": sources if listed else [],
+        "sources": _sources(row.get("sources")),
     }
+
+
+def _sources(value: Any) -> list[Row]:
+    """The sources as our own format lists them; others' are dropped, since they could not be written as JSON."""
+    if not value or not isinstance(value, list) or not all(isinstance(source, dict) for source in value):
+        return []
+    try:
+        return [] if _SURROGATE.search(json.dumps(value, ensure_ascii=False)) else value
+    except (TypeError, ValueError):
+        return []
 
 
 def _pair(messages: list[Message], chosen: str, rejected: str, row: Row) -> Pair:
