@@ -79,7 +79,7 @@ def mix(extras: Sequence[Extra], seed: int, taught: set[str], progress: Progress
 
     Args:
         extras: the files.
-        seed: with a file's path it decides what is held out and sampled.
+        seed: decides what is held out and sampled.
         taught: what users say in the conversations made from the wiki, as `asked` writes it.
         progress: called with conversations read, all of them (0 where unknown) and a word; with 0, 0 and a sentence
             where rows are left out.
@@ -91,12 +91,12 @@ def mix(extras: Sequence[Extra], seed: int, taught: set[str], progress: Progress
     tell = progress or (lambda *_: None)
     seen: set[int] = set()
     surveys = [_survey(extra, seen, tell) for extra in extras]
-    held = _held_out(surveys, [_salt(seed, extra) for extra in extras], set(map(_mark, taught)))
+    held = _held_out(surveys, _mark(f"{seed}/held-out"), set(map(_mark, taught)))
     mixed = Mixed()
-    for extra, survey, places in zip(extras, surveys, held, strict=True):
+    for number, (extra, survey, places) in enumerate(zip(extras, surveys, held, strict=True)):
         able = [place for place in survey.places if place not in places]
         share = Share(weight=extra.weight, maximum=sys.maxsize if extra.maximum is None else extra.maximum)
-        times = Counter(place for place, _ in sample(able, share, Random(f"{seed}/extra/{extra.path}")))
+        times = Counter(place for place, _ in sample(able, share, Random(f"{seed}/extra/{number}")))
         place = -1
         for place, conversation in _conversations(extra, survey.total, tell):
             mixed.train += [conversation] * times[place]
@@ -154,10 +154,10 @@ def _conversations(extra: Extra, total: int, tell: Progress) -> Iterator[tuple[i
             yield place, conversation
 
 
-def _held_out(surveys: Sequence[_Survey], salts: Sequence[int], taught: set[int]) -> list[set[int]]:
+def _held_out(surveys: Sequence[_Survey], salt: int, taught: set[int]) -> list[set[int]]:
     """The places of each file's held-out conversations: all that open with one of a few questions."""
     held: list[dict[int, array[int]]] = []
-    for survey, salt in zip(surveys, salts, strict=True):
+    for survey in surveys:
         number = len(survey.places)
         wanted = min(MOST_HELD_OUT, max(number >= FEWEST, round(HELD_OUT * number)))
         # Marks are hashes, so that xor with a salt puts them in random order.
@@ -178,10 +178,6 @@ def _held_out(surveys: Sequence[_Survey], salts: Sequence[int], taught: set[int]
         back = [(group, place) for group in held for place, marks in group.items() if not said.isdisjoint(marks)]
         said = {mark for group, place in back for mark in group.pop(place)}
     return [set(group) for group in held]
-
-
-def _salt(seed: int, extra: Extra) -> int:
-    return _mark(f"{seed}/held-out/{extra.path}")
 
 
 def _mark(text: str) -> int:
