@@ -418,29 +418,78 @@ def pretrain(
 
 @app.command()
 def instruct(
-    corpus: Corpus,
-    output: Output,
+    corpus: Annotated[
+        Path | None, typer.Argument(help="Folder that `wikigpt corpus` wrote; not needed with --add.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write.", show_default=False)] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", metavar="FILE[=WEIGHT]", help="Mix in conversations of a file. May be repeated."),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", metavar="FILE", help="Only say what of a file can be used, and why not.")
+    ] = None,
     recipe: RecipeOption = "small",
     set_: Set = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Make conversations and held-out questions from a corpus.
+    """Make conversations and held-out questions from a corpus, from files of conversations, or from both.
 
-    Example: `wikigpt instruct corpus -o conversations`
+    Files may be in the formats Alpaca, ShareGPT, OpenAI messages, prompt and completion, or OASST.
+
+    Examples:
+
+        wikigpt instruct corpus -o conversations
+
+        wikigpt instruct --check my.jsonl
+
+        wikigpt instruct corpus --add my.jsonl --add others.parquet=0.5 -o conversations
     """
+    if check is not None:
+        _check_conversations(check, quiet, as_json)
+        return
     from wikigpt.instruct import build_conversations
     from wikigpt.recipe import load_recipe
 
+    if output is None:
+        raise UserError("say with -o which folder to write.")
     chosen = load_recipe(recipe, set_)
+    settings = chosen.instruct
+    settings = settings.model_copy(update={"extra": [*settings.extra, *map(_added, add or [])]})
+    if corpus is None and not settings.extra:
+        raise UserError("give a corpus that `wikigpt corpus` wrote, or a file of conversations with --add.")
     facts = _one_stage(
         "instruct",
         quiet or as_json,
-        lambda progress: build_conversations(
-            corpus, output, settings=chosen.instruct, seed=chosen.seed, progress=progress
-        ),
+        lambda progress: build_conversations(corpus, output, settings=settings, seed=chosen.seed, progress=progress),
     )
     _result(facts, as_json)
+
+
+def _added(text: str) -> Any:
+    """The file and weight of `--add FILE[=WEIGHT]`."""
+    from wikigpt.instruct import Extra
+
+    path, equals, weight = text.rpartition("=")
+    if not equals or Path(text).is_file():
+        return Extra(path=text)
+    try:
+        return Extra(path=path, weight=float(weight))
+    except ValueError:
+        raise UserError(f"--add {text}: the weight is to be a number above 0, as in --add my.jsonl=0.5.") from None
+
+
+def _check_conversations(path: Path, quiet: bool, as_json: bool) -> None:
+    from wikigpt.instruct import check_file
+
+    found = check_file(path)
+    if as_json:
+        print(json.dumps(found.as_json(), ensure_ascii=False, indent=2))
+    elif not quiet:
+        _print_check(found)
+    if not found.usable:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -901,6 +950,39 @@ def _print_plans(plans: list[Any], chosen: Any) -> None:
             f"The text is read {chosen.epochs:.0f} times over; beyond {MANY_EPOCHS} times it helps less and less, so "
             "more text would be better."
         )
+
+
+def _print_check(found: Any) -> None:
+    import re
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("format", "holds", "language", "number", box=None, pad_edge=False)
+    for holds, by_format in (("conversations", found.conversations), ("preference pairs", found.pairs)):
+        for name, counts in by_format.items():
+            for lang, number in counts.most_common():
+                table.add_row(name, holds, lang, f"{number:,}")
+    console = Console(width=max(80, Console().width), highlight=False)
+    console.print(f"{escape(found.path)}: {found.usable:,} of {found.rows:,} {found.unit}s can be used", soft_wrap=True)
+    if table.row_count:
+        console.print()
+        console.print(table)
+    if found.duplicates:
+        console.print(f"\n{found.duplicates:,} are word for word like an earlier one; `instruct` takes them once.")
+    if found.unusable:
+        console.print(f"\nLeft out, {len(found.unusable):,} {found.unit}s:")
+        if len(found.unusable) > 20:
+            kinds = Counter(re.sub(r"\d+", "…", reason) for _, reason in found.unusable)
+            for reason, number in kinds.most_common(8):
+                console.print(f"  {number:>7,} × {escape(reason)}", soft_wrap=True)
+            console.print("Of these:")
+        for number, reason in found.unusable[:20]:
+            console.print(f"  {found.unit} {number}: {escape(reason)}", soft_wrap=True)
+        if len(found.unusable) > 20:
+            console.print("  … (--json lists them all)")
 
 
 def _print_evaluation(evaluation: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from wikigpt.corpus import build_corpus
 from wikigpt.display import Display, summary
 from wikigpt.errors import UserError
 from wikigpt.instruct import build_conversations
+from wikigpt.instruct.extra import check_exist
 from wikigpt.knowledge import build_index
 from wikigpt.model import FAMILIES
 from wikigpt.recipe import SAMPLE, Recipe, dump_recipe, with_settings
@@ -126,7 +127,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
         Stage(
             "instruct",
             ("corpus",),
-            [recipe.instruct.model_dump(), seed],
+            [recipe.instruct.model_dump(), seed, [_identity(extra.path) for extra in recipe.instruct.extra]],
             "conversations/instruct.json",
             lambda progress: build_conversations(
                 corpus, conversations, settings=recipe.instruct, seed=seed, progress=progress
@@ -200,6 +201,7 @@ def build(
             f"try it with `wikigpt fill-mask {run / 'base'} TEXT`."
         )
     input_files(recipe, None)  # refuse a missing dump before anything is written
+    check_exist(recipe.instruct.extra)
     if recipe.base:
         from wikigpt.model.importing import check_pretrained
 

@@ -13,6 +13,7 @@ from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.instruct.articles import gather
 from wikigpt.instruct.bare import BareMaker
+from wikigpt.instruct.extra import Mixed, asked, check_exist, mix
 from wikigpt.instruct.make import Maker
 from wikigpt.instruct.questions import Question, questions
 from wikigpt.instruct.relations import catalogue
@@ -98,10 +99,11 @@ def _set_aside(
 
 
 def build_conversations(
-    corpus: Path, output: Path, *, settings: InstructSettings, seed: int, progress: Progress | None = None
+    corpus: Path | None, output: Path, *, settings: InstructSettings, seed: int, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Make conversations from the corpus folder `corpus` and write them to the folder `output`.
+    """Make conversations from the corpus folder `corpus`, mix in those of files, and write them to `output`.
 
+    Without a corpus those of the files `settings.extra` are all there are, and there are no evaluation questions.
     Writes `train.jsonl`, `validation.jsonl`, `questions.jsonl` and the manifest `instruct.json`, all or none of them.
 
     Args:
@@ -111,20 +113,13 @@ def build_conversations(
         The manifest.
 
     Raises:
-        UserError: `corpus` is no corpus, `output` holds something else, or there is nothing to make.
+        UserError: `corpus` is no corpus, `output` holds something else, there is nothing to make, or a file of
+            conversations cannot be used.
     """
-    from wikigpt.corpus import corpus_manifest, read_corpus  # pyarrow loads with the first document
-
     check_output_folder(output, MANIFEST)
-    total = int(corpus_manifest(corpus)["documents"])
-
-    def read_so_far(number: int) -> None:
-        if progress:
-            progress(number, total, "reading articles")
-
-    made = make_conversations(read_corpus(corpus), settings, seed, read_so_far)
-    if progress:
-        progress(total, total, f"{len(made.train):,} conversations")
+    check_exist(settings.extra)
+    made = _made_from(corpus, settings, seed, progress) if corpus else Made()
+    mixed = _mix_in(made, settings, seed, progress)
     with atomic_folder(output) as folder:
         written: dict[str, list[Any]] = {
             "train.jsonl": made.train,
@@ -138,12 +133,41 @@ def build_conversations(
             "conversations": {"train": len(made.train), "validation": len(made.validation)},
             "questions": len(made.questions),
             "languages": made.counts,
+            "extra": mixed.counts,
             "seed": seed,
             "settings": settings.model_dump(),
             "sha256": {name: sha256_file(folder / name) for name in written},
         }
         write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def _made_from(corpus: Path, settings: InstructSettings, seed: int, progress: Progress | None) -> Made:
+    from wikigpt.corpus import corpus_manifest, read_corpus  # pyarrow loads with the first document
+
+    total = int(corpus_manifest(corpus)["documents"])
+
+    def read_so_far(number: int) -> None:
+        if progress:
+            progress(number, total, "reading articles")
+
+    made = make_conversations(read_corpus(corpus), settings, seed, read_so_far)
+    if progress:
+        progress(total, total, f"{len(made.train):,} conversations")
+    return made
+
+
+def _mix_in(made: Made, settings: InstructSettings, seed: int, progress: Progress | None) -> Mixed:
+    """Add the conversations of files; an evaluation question that one of them asks would be no test any more."""
+    taught = {question for conversation in made.train for question in asked(conversation)} if settings.extra else set()
+    mixed = mix(settings.extra, seed, taught, progress)
+    if mixed.train:
+        told = {question for conversation in mixed.train for question in asked(conversation)}
+        made.questions = [question for question in made.questions if bare(question["question"]) not in told]
+        made.train += mixed.train
+        Random(f"{seed}/mixed").shuffle(made.train)
+    made.validation += mixed.validation
+    return mixed
 
 
 def _check(settings: InstructSettings) -> None:

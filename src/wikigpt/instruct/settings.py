@@ -14,6 +14,16 @@ class Share(BaseModel):
     maximum: int = Field(ge=0, description="never more than this in a language")
 
 
+class Extra(BaseModel):
+    """A file of conversations to mix in; docs/guide.md lists its formats."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1, description="JSON lines, JSON list, CSV or parquet, also compressed")
+    weight: float = Field(1.0, gt=0, le=1000, description="2 = each conversation twice, 0.5 = a random half of them")
+    maximum: int | None = Field(None, ge=1, description="never more than this")
+
+
 class InstructSettings(BaseModel):
     """How conversations and evaluation questions are made from a corpus."""
 
@@ -23,6 +33,7 @@ class InstructSettings(BaseModel):
     other_languages: bool = Field(
         True, description="also make bare conversations, of names and keys, in languages without phrasings"
     )
+    extra: list[Extra] = Field(default_factory=list, description="files of other conversations to mix in")
     max_articles: int = Field(30_000, ge=1, description="articles used per language; those with infoboxes come first")
 
     core_relations: list[str] | None = Field(
