@@ -498,8 +498,9 @@ def test_held_out_questions_are_never_trained_on(tmp_path) -> None:
         assert made.counts[1]["duplicates"] == 300
         assert len(made.train) + len(made.validation) == 1400
     assert len(made.validation) > 0
-    everything = {question for row in rows for question in asked(row)}
-    assert mix([Extra(path=str(paths[0]))], 0, everything).validation == []
+    single = [Extra(path=str(written(tmp_path / "c.jsonl", rows_of(100))))]
+    assert len(mix(single, 0, set()).validation) == 2
+    assert mix(single, 0, {question for row in rows_of(100) for question in asked(row)}).validation == []
     # One opening that most conversations share is not held out: that would be far more than 2 %.
     shared = [{"messages": chat("hi", "hello", f"and {i}?", "b")} for i in range(90)]
     path = written(tmp_path / "shared.jsonl", shared + rows_of(10))
