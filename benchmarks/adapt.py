@@ -20,11 +20,11 @@ from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.model import load_model
 from wikigpt.pipeline import build_stages
 from wikigpt.recipe import load_recipe
-from wikigpt.stages import finetune
 from wikigpt.tokens import open_shards
 from wikigpt.train import Chat, TrainConfig
 from wikigpt.train.evaluation import evaluate_shards
 from wikigpt.train.machine import physical_cores
+from wikigpt.tune import finetune
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"]
 METHODS: dict[str, dict[str, Any]] = {

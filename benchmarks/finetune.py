@@ -22,10 +22,10 @@ from wikigpt.instruct import build_conversations
 from wikigpt.model import ModelConfig, Transformer, save_model
 from wikigpt.pipeline import build_stages
 from wikigpt.recipe import load_recipe
-from wikigpt.stages import finetune
 from wikigpt.tokens import load_tokenizer, open_shards
 from wikigpt.train import Chat, TrainConfig, read_metrics
 from wikigpt.train.machine import physical_cores
+from wikigpt.tune import finetune
 
 ROWS, LENGTH = 8, 512
 SHAPE = {"n_layers": 6, "d_model": 256, "n_heads": 4, "context_length": LENGTH}

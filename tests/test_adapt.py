@@ -18,11 +18,11 @@ from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.chat import Engine
 from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, save_model
-from wikigpt.stages import finetune
 from wikigpt.tokens import build_tokenizer, load_tokenizer, open_shards
 from wikigpt.train import Chat, TrainConfig, read_metrics
 from wikigpt.train.batches import IGNORE
 from wikigpt.train.objectives import summed_cross_entropy
+from wikigpt.tune import finetune
 
 FAMILIES = ["qwen3", "llama", "gpt2"]
 METHODS = ["lora", "dora", "ia3", "soft-prompt", "prefix"]

@@ -14,15 +14,15 @@ import torch.nn.functional as F
 
 from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, save_model
-from wikigpt.stages import distill as distill_stage
-from wikigpt.teach import answers
-from wikigpt.teach.answers import ServerTeacher, Task, answer
 from wikigpt.tokens import Shard
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
 from wikigpt.train import Chat, Distill, HiddenStates, TrainConfig, distill, read_metrics, train
 from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.checkpoint import checkpoints
 from wikigpt.train.tuning import DistillConfig
+from wikigpt.tune import answers
+from wikigpt.tune import distill as distill_stage
+from wikigpt.tune.answers import ServerTeacher, Task, answer
 
 VOCAB = 50
 

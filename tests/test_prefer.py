@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from wikigpt import stages
+from wikigpt import tune
 from wikigpt.chat.engine import Engine
 from wikigpt.cli import app
 from wikigpt.errors import UserError
@@ -338,7 +338,7 @@ def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_
     weights = (tmp_path / "better" / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match="holds no pair to learn from"):
         same = write(tmp_path / "same.jsonl", [row(1, rejected="It is 2.")])
-        stages.prefer(
+        tune.prefer(
             chat_model, same, tmp_path / "w", tmp_path / "o", settings=PreferConfig(steps=2)
         )  # fmt: skip
     shutil.rmtree(tmp_path / "better")

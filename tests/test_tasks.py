@@ -21,8 +21,8 @@ from wikigpt.cli import app
 from wikigpt.errors import UserError
 from wikigpt.evaluate import metrics
 from wikigpt.model import ModelConfig, Transformer, save_model
-from wikigpt.stages import _conversations
 from wikigpt.tokens import encode_texts, save_tokenizer, train_tokenizer
+from wikigpt.tokens.conversations import read_folder
 
 REVIEWS = [
     ("a fine film", "1"),
@@ -489,7 +489,7 @@ def test_exported_conversations_are_what_finetune_reads(reviews, tmp_path):
         result = CliRunner().invoke(app, [*map(str, arguments), "-o", str(output)])
         assert result.exit_code == 0, result.exception
     lines = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text(encoding="utf-8").splitlines()]
-    read = list(_conversations(tmp_path / "folder"))
+    read = list(read_folder(tmp_path / "folder"))
     assert [split for split, _ in read] == ["train"] * 3 + ["en"] * 2
     key = json.dumps
     assert sorted(key(messages) for _, messages in read) == sorted(key(line["messages"]) for line in lines)

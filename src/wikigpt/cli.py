@@ -380,6 +380,7 @@ def pretrain(
         torchrun --nproc-per-node 8 -m wikigpt pretrain corpus --tokenizer tokenizer -o base   # docs/scaling.md
     """
     from wikigpt import stages
+    from wikigpt.model.importing import pretrained_tokenizer
     from wikigpt.recipe import load_recipe
     from wikigpt.train.distributed import main_first
 
@@ -397,7 +398,7 @@ def pretrain(
 
         def prepare() -> None:
             if base is not None:
-                stages.pretrained_tokenizer(base, with_tokenizer)
+                pretrained_tokenizer(base, with_tokenizer)
             stages.tokens(corpus, with_tokenizer, work / "tokens", reuse=True, progress=progress)
 
         main_first(prepare)
@@ -525,7 +526,7 @@ def finetune(
 
         wikigpt finetune base conversations -o model --method freeze --train last:2,head
     """
-    from wikigpt import stages
+    from wikigpt import tune
     from wikigpt.model.importing import IMPORTED
     from wikigpt.recipe import load_recipe
 
@@ -538,7 +539,7 @@ def finetune(
     _one_stage(
         "finetune",
         quiet,
-        lambda progress: stages.finetune(
+        lambda progress: tune.finetune(
             base,
             conversations,
             work,
@@ -583,7 +584,7 @@ def distill(
 
         wikigpt distill conversations --teacher https://host/v1 --teacher-model NAME --kind sequence --student base -o m
     """
-    from wikigpt import stages
+    from wikigpt import tune
 
     given = {"kind": kind, "temperature": temperature, "mix": mix, "tensorboard": tensorboard or None}
     chosen = _tuning_recipe("distill", given, student, recipe, set_)
@@ -591,7 +592,7 @@ def distill(
     _one_stage(
         "distill",
         quiet,
-        lambda progress: stages.distill(
+        lambda progress: tune.distill(
             teacher,
             student,
             conversations,
@@ -626,7 +627,7 @@ def prefer(
 
     Example: `wikigpt prefer model pairs.jsonl -o better --set prefer.minutes=5`
     """
-    from wikigpt import stages
+    from wikigpt import tune
 
     given = {"beta": beta, "reference_free": reference_free or None, "tensorboard": tensorboard or None}
     chosen = _tuning_recipe("prefer", given, model, recipe, set_)
@@ -634,7 +635,7 @@ def prefer(
     _one_stage(
         "prefer",
         quiet,
-        lambda progress: stages.prefer(
+        lambda progress: tune.prefer(
             model, pairs, work, output, settings=chosen.prefer, seed=chosen.seed, progress=progress
         ),
         page=work / "report.html",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wikigpt import __version__, stages
+from wikigpt import __version__, stages, tune
 from wikigpt.artifacts import (
     check_output_folder,
     fingerprint,
@@ -58,6 +58,12 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
     seed, pretrained = recipe.seed, Path(recipe.base) if recipe.base else None
     adapted = [] if recipe.adapter.method == "full" else [recipe.adapter.model_dump()]
 
+    def take_tokenizer(progress: Progress) -> Facts:
+        from wikigpt.model.importing import pretrained_tokenizer
+
+        assert pretrained is not None
+        return pretrained_tokenizer(pretrained, tokenizer)
+
     def make_corpus(progress: Progress) -> Facts:
         settings = recipe.corpus.model_dump(exclude={"inputs"})
         return build_corpus(input_files(recipe, run), corpus, progress=progress, **settings)
@@ -97,7 +103,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             (),
             _identity(str(pretrained)),
             "tokenizer/tokenizer.json",
-            lambda progress: stages.pretrained_tokenizer(pretrained, tokenizer),
+            take_tokenizer,
         ),
         Stage(
             "tokens",
@@ -138,7 +144,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             ("pretrain", "instruct"),
             [recipe.finetune.model_dump(), seed, *adapted],
             "model/model.safetensors",
-            lambda progress: stages.finetune(
+            lambda progress: tune.finetune(
                 base,
                 conversations,
                 run / "finetune",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer
 
-from wikigpt.artifacts import check_output_folder, read_json, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, read_json, write_json
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.model.gguf import GGUFFile, load_gguf, read_config, read_tokenizer, tokenizer_settings
@@ -103,6 +103,14 @@ def save_pretrained_tokenizer(source: Path, folder: Path, *, chat_template: str 
     (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
     (folder / "chat_template.jinja").write_text(settings["chat_template"], encoding="utf-8")
     return added
+
+
+def pretrained_tokenizer(base: Path, output: Path) -> dict[str, Any]:
+    """Write the tokenizer of a pretrained model to `output`, with the chat format that we train on."""
+    check_output_folder(output, "tokenizer.json")
+    with atomic_folder(output) as folder:
+        added = save_pretrained_tokenizer(base, folder, chat_template=CHAT_TEMPLATE)
+    return {"vocab_size": load_tokenizer(output).get_vocab_size(), "base": str(base), "added_tokens": added}
 
 
 def load_pretrained(source: Path, tokenizer: Tokenizer) -> Transformer:

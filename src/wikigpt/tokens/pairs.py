@@ -76,14 +76,20 @@ def write_pair_tokens(
     tokenizer_sha256: str,
     *,
     max_length: int,
+    first_virtual: int = 0,
+    n_virtual: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Encode pairs as documents 2i (chosen) and 2i + 1 (rejected), with the mask of the two answers alone.
 
     Left out and counted are pairs longer than `max_length` tokens together (`too_long`), with twice the same answer
     (`same`), or with one that is empty (`empty`).
+
+    Args:
+        first_virtual, n_virtual: ids of virtual tokens that each document begins with (`adapt.virtual`).
     """
     chat = ChatFormat.of(tokenizer)
+    virtual = [*range(first_virtual, first_virtual + n_virtual)]
     dropped = {"too_long": 0, "same": 0, "empty": 0}
 
     def encoded() -> Iterator[tuple[str, list[int], int, list[int]]]:
@@ -92,7 +98,8 @@ def write_pair_tokens(
             both = []
             for answer in (pair.chosen, pair.rejected):
                 ids, mask = chat.encode([*pair.messages, Message(role="assistant", content=answer)])
-                both.append((pair.split, ids, len(answer.encode()), [0] * n_asked + mask[n_asked:]))
+                mask = [0] * (n_virtual + n_asked) + mask[n_asked:]
+                both.append((pair.split, virtual + ids, len(answer.encode()), mask))
             if pair.chosen == pair.rejected:
                 dropped["same"] += 1
             elif not pair.chosen.strip() or not pair.rejected.strip():
@@ -104,4 +111,6 @@ def write_pair_tokens(
             if progress and done % 1000 == 0:
                 progress(done, 0, f"{done:,} pairs")
 
-    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=True, extra={"dropped": dropped})
+    return _write(
+        output, tokenizer, tokenizer_sha256, encoded(), masked=True, n_virtual=n_virtual, extra={"dropped": dropped}
+    )

@@ -230,6 +230,11 @@ def open_shards(folder: Path, *, tokenizer_sha256: str | None = None) -> dict[st
         raise _damaged(folder / MANIFEST, f"is no list of token shards ({error!r})") from None
 
 
+def shards_sha256(folder: Path) -> str:
+    """What tells one tokens folder from another: the checksum of the manifest, which holds those of all files."""
+    return sha256_file(folder / MANIFEST)
+
+
 def _open_split(folder: Path, name: str, dtype: np.dtype, facts: dict[str, Any]) -> Shard:
     tokens, offsets, mask = (folder / f"{name}{kind}.bin" for kind in ("", ".offsets", ".mask"))
     sizes = {tokens: facts["tokens"] * dtype.itemsize, offsets: (facts["documents"] + 1) * 8}

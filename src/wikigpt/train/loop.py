@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer
 
 from wikigpt.artifacts import fingerprint, only_writer
 from wikigpt.errors import UserError
-from wikigpt.model import FAMILIES, Transformer, cpu
+from wikigpt.model import FAMILIES, ModelConfig, Transformer, cpu
 from wikigpt.tokens import Shard
 from wikigpt.train.batches import Batch
 from wikigpt.train.checkpoint import TrainState, make_room, restore_newest, save_checkpoint
@@ -49,6 +49,25 @@ class TrainResult:
     held_out: dict[str, HeldOut]  # by split
     tokens_per_second: float
     mfu: float  # share of the machine's measured matrix peak
+
+    def facts(self, model: ModelConfig) -> dict[str, Any]:
+        """What is worth keeping of the run, for JSON."""
+        state, held_out = self.state, self.held_out
+        facts = {
+            "parameters": model.n_parameters,
+            "steps": state.step,
+            "tokens": state.tokens,
+            "skipped_steps": state.skipped_steps,
+            "tokens_per_second": round(self.tokens_per_second),
+            "mfu": round(self.mfu, 3),
+            "precision": state.precision,
+            "compiled": state.compiled,
+            "held_out_loss": {name: round(h.nats_per_target, 4) for name, h in held_out.items()},
+            "bits_per_byte": {n: round(h.bits_per_byte, 4) for n, h in held_out.items() if h.bits_per_byte is not None},
+        }
+        if not FAMILIES[model.family].causal:
+            facts["masked_perplexity"] = {name: round(h.perplexity, 2) for name, h in held_out.items()}
+        return facts
 
 
 def train(

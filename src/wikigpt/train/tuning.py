@@ -18,6 +18,14 @@ class _TuningConfig(TrainConfig):
         unset = isinstance(values, dict) and not {"minutes", "steps"} & set(values)
         return {**values, "minutes": cls.usual_minutes} if unset else values
 
+    def training(self, **changes: Any) -> TrainConfig:
+        """The settings of training alone, some of them changed."""
+        return TrainConfig(**{**self.model_dump(include=set(TrainConfig.model_fields)), **changes})
+
+    def own(self) -> dict[str, Any]:
+        """The others."""
+        return self.model_dump(exclude=set(TrainConfig.model_fields))
+
 
 class DistillConfig(_TuningConfig):
     """How a student learns from a teacher, beside how it is trained."""
@@ -59,8 +67,3 @@ class PreferConfig(_TuningConfig):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of the pairs that may be the wrong way round")
     per_token: bool = Field(False, description="compare means over tokens, lest long answers win by length")
     margin: float = Field(0.0, ge=0, description="by how much the chosen answer has to be ahead")
-
-
-def plain(settings: TrainConfig, **changes: Any) -> TrainConfig:
-    """The settings of training alone, without what a subclass adds."""
-    return TrainConfig(**{**settings.model_dump(include=set(TrainConfig.model_fields)), **changes})

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from wikigpt.artifacts import fingerprint, only_writer
 from wikigpt.errors import UserError
+from wikigpt.tokens import Message
 from wikigpt.train.metrics import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ REFUSED_AT_FIRST = 8  # requests refused as malformed, before any answer, that s
 RETRIES, PATIENCE = 6, 120.0  # of a request: how often, with pauses from 0.5 to 8 s, and how many seconds for each
 ROOM = 8  # tokens that have to be left for an answer
 
-Messages = list[dict[str, str]]
+Messages = list[Message]
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class EngineTeacher:
     @classmethod
     def load(cls, source: Path, **settings: Any) -> "EngineTeacher":
         """From a model folder or a .gguf file; `settings` as above."""
-        from wikigpt.teach.start import load_teacher
+        from wikigpt.tune.learner import load_teacher
 
         tokenizer, model = load_teacher(source)
         return cls(model, tokenizer, **settings)
@@ -145,10 +146,10 @@ class EngineTeacher:
 
     def _answers(self, prompts: dict[int, Messages]) -> dict[int, str | None]:
         room = self.engine.context_length - ROOM
-        short = {i: prompt for i, prompt in prompts.items() if self.engine.count_tokens(prompt) <= room}  # type: ignore[arg-type]
+        short = {i: prompt for i, prompt in prompts.items() if self.engine.count_tokens(prompt) <= room}
         # Of the question, not of its place: a run that goes on asks what is left in other company.
         seeds = [int(fingerprint(self.seed, prompt), 16) // 2 for prompt in short.values()]
-        completions = self.engine.generate(list(short.values()), seeds=seeds, **self.settings)  # type: ignore[arg-type]
+        completions = self.engine.generate(list(short.values()), seeds=seeds, **self.settings)
         texts = {
             i: c.text if self.cut_too or c.finish_reason == "stop" else None
             for i, c in zip(short, completions, strict=True)

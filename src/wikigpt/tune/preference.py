@@ -4,11 +4,15 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from wikigpt.artifacts import check_output_folder, fingerprint, read_json
+from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.errors import UserError
-from wikigpt.teach.start import load_start, save, weights_checksum
+from wikigpt.tokens import open_shards, tokenizer_sha256
+from wikigpt.tokens.pairs import read_pairs, write_pair_tokens
+from wikigpt.train import Prefer
+from wikigpt.train.distributed import main_first
 from wikigpt.train.metrics import Progress
-from wikigpt.train.tuning import PreferConfig, plain
+from wikigpt.train.tuning import PreferConfig
+from wikigpt.tune.learner import Learner
 
 
 def prefer(
@@ -18,39 +22,37 @@ def prefer(
     output: Path,
     *,
     settings: PreferConfig,
+    adapter: AdapterSettings | None = None,
+    merge: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Make the better of two answers likelier (Rafailov et al. 2023); an interrupted run goes on from `work`.
 
+    Takes and raises what `Learner.load` does, `base` being a chat model.
+
     Args:
-        base: the chat model to start from: model folder, or .gguf file.
         pairs: a `.jsonl` file, or a folder with one (see `wikigpt.tokens.pairs.read_pairs`).
-        work: folder for encoded pairs, checkpoints and metrics.
 
     Raises:
-        UserError: no such model or pairs, a line that is none, or no pair that fits into the model's context.
+        UserError: also for a line that is no pair, or no pair that fits into the model's context.
     """
-    from wikigpt.stages import _checksum, _training_facts
-    from wikigpt.tokens import open_shards, tokenizer_sha256
-    from wikigpt.tokens.pairs import read_pairs, write_pair_tokens
-    from wikigpt.train import Prefer, train
-    from wikigpt.train.distributed import main_first
-
-    check_output_folder(output, "config.json")
-    tokenizer, loaded, model = load_start(base, work)
+    learner = Learner.load(base, work, output, adapter=adapter, merge=merge, seed=seed, progress=progress)
+    model = learner.model
     length = settings.sequence_length or model.config.context_length
     main_first(
         lambda: write_pair_tokens(
-            work / "tokens",
+            learner.tokens,
             read_pairs(pairs),
-            loaded,
-            tokenizer_sha256(tokenizer),
+            learner.tokenizer,
+            tokenizer_sha256(learner.tokenizer_folder),
             max_length=length,
+            first_virtual=model.config.vocab_size,
+            n_virtual=learner.adapter.n_virtual,
             progress=progress,
         )
     )
-    shards, dropped = open_shards(work / "tokens"), read_json(work / "tokens" / "tokens.json")["dropped"]
+    shards, dropped = open_shards(learner.tokens), learner.dropped
     if "train" not in shards:
         left_out = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in dropped.items() if n) or "none was there"
         raise UserError(f"{pairs} holds no pair to learn from ({left_out}; a pair has {length} tokens at most).")
@@ -61,15 +63,11 @@ def prefer(
         per_token=settings.per_token,
         margin=settings.margin,
     )
-    own = settings.model_dump(include=set(PreferConfig.model_fields) - set(type(plain(settings)).model_fields))
-    origin = fingerprint(weights_checksum(base), _checksum(work / "tokens"), own)
-    result = train(
-        model, objective, shards, plain(settings), work, seed=seed, origin=origin, tokenizer=loaded, progress=progress
-    )
+    result = learner.train(objective, shards, settings.training(), made_of=(settings.own(),))
     measures = {
         name: {kind: round(value, 4) for kind, value in held_out.measures.items()}
         for name, held_out in result.held_out.items()
     }
-    facts = {**_training_facts(result, model), "preference": measures, "dropped": dropped}
-    save(model, output, tokenizer, facts)
+    facts = learner.facts(result, preference=measures, dropped=dropped)
+    learner.save(facts)
     return facts
