@@ -1,6 +1,7 @@
 """Adapters: equal to PEFT's in losses, gradients and files; what is frozen stays; merged is the same model."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -22,7 +23,8 @@ from wikigpt.tokens import build_tokenizer, load_tokenizer, open_shards
 from wikigpt.train import Chat, TrainConfig, read_metrics
 from wikigpt.train.batches import IGNORE
 from wikigpt.train.objectives import summed_cross_entropy
-from wikigpt.tune import finetune
+from wikigpt.train.tuning import DistillConfig, PreferConfig
+from wikigpt.tune import distill, finetune, prefer
 
 FAMILIES = ["qwen3", "llama", "gpt2"]
 METHODS = ["lora", "dora", "ia3", "soft-prompt", "prefix"]
@@ -320,3 +322,32 @@ def test_adapters_that_do_not_fit_are_refused(base: Path, conversations: Path, t
             base, conversations, tmp_path / "w", tmp_path / "o", settings=config(), merge=True,
             adapter=AdapterSettings(method="prefix"),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["lora", "soft-prompt", "freeze"])
+def test_preferences_train_an_adapter_against_the_base_itself(method: str, base: Path, tmp_path: Path) -> None:
+    pairs = [
+        {"messages": [{"role": "user", "content": f"What is {n}?"}], "chosen": f"**{n + 1}**", "rejected": "Paris."}
+        for n in range(40)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    adapter = AdapterSettings(method=method, rank=2, virtual_tokens=3, train="last:1", learning_rate=0.02)
+    settings = PreferConfig(**config(steps=20).model_dump() | {"learning_rate": 0.02}, beta=1.0)
+    prefer(base, tmp_path / "pairs.jsonl", tmp_path / "work", tmp_path / "out", settings=settings, adapter=adapter)
+    taken = losses(tmp_path / "work")
+    assert taken[0] == pytest.approx(math.log(2), abs=1e-5)  # nothing is likelier than it was for the reference
+    assert taken[-1] < taken[0] - 0.05
+    assert is_adapter(tmp_path / "out") == adapter.is_adapter
+
+
+def test_a_student_learns_from_a_teacher_by_an_adapter(
+    base: Path, conversations: Path, tokenizer: Path, tmp_path: Path
+) -> None:
+    save_model(make_model("llama"), tmp_path / "teacher", tokenizer=tokenizer)
+    settings = DistillConfig(**config().model_dump())
+    arguments = (str(tmp_path / "teacher"), base, conversations, tmp_path / "work", tmp_path / "out")
+    facts = distill(*arguments, settings=settings, adapter=AdapterSettings(method="lora", rank=2))
+    assert is_adapter(tmp_path / "out") and facts["trained_share"] < 0.2
+    assert losses(tmp_path / "work")[-1] < losses(tmp_path / "work")[0]
+    with pytest.raises(UserError, match="puts tokens before a text that a teacher does not know"):
+        distill(*arguments, settings=settings, adapter=AdapterSettings(method="prefix"))

@@ -45,6 +45,21 @@ Base = Annotated[
 ]
 
 
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="What is trained: full, lora, dora, ia3, freeze, soft-prompt or prefix. [default: the recipe's, full]",
+    ),
+]
+RankOption = Annotated[
+    int | None, typer.Option("--rank", help="lora, dora: rank of the changes. [default: the recipe's, 8]")
+]
+MergeOption = Annotated[
+    bool, typer.Option("--merge", help="Write a whole model with the adapter in its weights, not the adapter.")
+]
+
+
 TensorBoard = Annotated[
     bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too: OUTPUT.work/tensorboard.")
 ]
@@ -498,19 +513,12 @@ def finetune(
     base: Annotated[Path, typer.Argument(help="Model folder or .gguf file to start from.", show_default=False)],
     conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
     output: Output,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="What is trained: full, lora, dora, ia3, freeze, soft-prompt or prefix. [default: the recipe's, full]"
-        ),
-    ] = None,
-    rank: Annotated[int | None, typer.Option(help="lora, dora: rank of the changes. [default: 8]")] = None,
+    method: MethodOption = None,
+    rank: RankOption = None,
     train: Annotated[
         str | None, typer.Option(help="freeze: the parts to train, as last:2,head. [default: last:2,head]")
     ] = None,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Write a whole model with the adapter in its weights, not the adapter.")
-    ] = False,
+    merge: MergeOption = False,
     tensorboard: TensorBoard = False,
     recipe: RecipeOption = "small",
     set_: Set = None,
@@ -527,14 +535,9 @@ def finetune(
         wikigpt finetune base conversations -o model --method freeze --train last:2,head
     """
     from wikigpt import tune
-    from wikigpt.model.importing import IMPORTED
-    from wikigpt.recipe import load_recipe
 
-    from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
     given = {"method": method, "rank": rank, "train": train}
-    overrides = [f"adapter.{name}={value}" for name, value in given.items() if value is not None]
-    overrides += ["finetune.tensorboard=true"] if tensorboard else []
-    chosen = load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if from_others else None))
+    chosen = _tuning_recipe("finetune", {"tensorboard": tensorboard or None}, given, base, recipe, set_)
     work = output.with_name(output.name + ".work")
     _one_stage(
         "finetune",
@@ -571,6 +574,9 @@ def distill(
     ] = None,
     temperature: Annotated[float | None, typer.Option(help="Of both models' probabilities.")] = None,
     mix: Annotated[float | None, typer.Option(help="Share of the teacher in the loss; the rest is the data's.")] = None,
+    method: MethodOption = None,
+    rank: RankOption = None,
+    merge: MergeOption = False,
     tensorboard: TensorBoard = False,
     recipe: RecipeOption = "small",
     set_: Set = None,
@@ -587,7 +593,7 @@ def distill(
     from wikigpt import tune
 
     given = {"kind": kind, "temperature": temperature, "mix": mix, "tensorboard": tensorboard or None}
-    chosen = _tuning_recipe("distill", given, student, recipe, set_)
+    chosen = _tuning_recipe("distill", given, {"method": method, "rank": rank}, student, recipe, set_)
     work = output.with_name(output.name + ".work")
     _one_stage(
         "distill",
@@ -600,6 +606,8 @@ def distill(
             output,
             settings=chosen.distill,
             teacher_model=teacher_model,
+            adapter=chosen.adapter,
+            merge=merge,
             seed=chosen.seed,
             progress=progress,
         ),
@@ -618,6 +626,9 @@ def prefer(
     reference_free: Annotated[
         bool, typer.Option("--reference-free", help="Compare likelihoods themselves, not with the model's at first.")
     ] = False,
+    method: MethodOption = None,
+    rank: RankOption = None,
+    merge: MergeOption = False,
     tensorboard: TensorBoard = False,
     recipe: RecipeOption = "small",
     set_: Set = None,
@@ -630,25 +641,37 @@ def prefer(
     from wikigpt import tune
 
     given = {"beta": beta, "reference_free": reference_free or None, "tensorboard": tensorboard or None}
-    chosen = _tuning_recipe("prefer", given, model, recipe, set_)
+    chosen = _tuning_recipe("prefer", given, {"method": method, "rank": rank}, model, recipe, set_)
     work = output.with_name(output.name + ".work")
     _one_stage(
         "prefer",
         quiet,
         lambda progress: tune.prefer(
-            model, pairs, work, output, settings=chosen.prefer, seed=chosen.seed, progress=progress
+            model,
+            pairs,
+            work,
+            output,
+            settings=chosen.prefer,
+            adapter=chosen.adapter,
+            merge=merge,
+            seed=chosen.seed,
+            progress=progress,
         ),
         page=work / "report.html",
     )
 
 
-def _tuning_recipe(section: str, given: dict[str, Any], base: Path, recipe: str, set_: list[str] | None) -> Any:
-    """The recipe with the options of a command that trains `base` on."""
+def _tuning_recipe(
+    section: str, given: dict[str, Any], adapter: dict[str, Any], base: Path, recipe: str, set_: list[str] | None
+) -> Any:
+    """The recipe with the options of a command that trains `base` on, those of its section and those of `adapter`."""
     from wikigpt.model.importing import IMPORTED
     from wikigpt.recipe import load_recipe
 
     from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
-    overrides = [f"{section}.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+    sections = ((section, given), ("adapter", adapter))
+    settings = [(f"{name}.{key}", value) for name, values in sections for key, value in values.items()]
+    overrides = [f"{key}={json.dumps(value)}" for key, value in settings if value is not None]
     return load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if from_others else None))
 
 

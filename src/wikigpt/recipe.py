@@ -20,7 +20,7 @@ from wikigpt.train.tuning import DistillConfig, PreferConfig
 
 SAMPLE = "sample"  # the input that means the embedded sample wiki
 
-# How fast to learn where a pretrained model goes on: a twentieth of what a new one takes, which would wipe out
+# How fast to learn where a pretrained model goes on: a tenth of what a new one takes, which would wipe out
 # what it knows (docs/experiments.md).
 CONTINUED = {"learning_rate": 1e-3, "embedding_learning_rate": 1e-4}
 CONTINUED_MICRO_BATCH = 4  # its vocabulary is large: at 512 tokens a row and 49,152 tokens, 0.4 GB of logits
