@@ -326,9 +326,8 @@ def test_adapters_that_do_not_fit_are_refused(base: Path, conversations: Path, t
 
 @pytest.mark.parametrize("method", ["lora", "soft-prompt", "freeze"])
 def test_preferences_train_an_adapter_against_the_base_itself(method: str, base: Path, tmp_path: Path) -> None:
-    pairs = [
-        {"messages": [{"role": "user", "content": f"What is {n}?"}], "chosen": f"**{n + 1}**", "rejected": "Paris."}
-        for n in range(40)
+    pairs = [  # as LLaMA-Factory writes them
+        {"instruction": f"What is {n}?", "input": "", "chosen": f"**{n + 1}**", "rejected": "Paris."} for n in range(40)
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     adapter = AdapterSettings(method=method, rank=2, virtual_tokens=3, train="last:1", learning_rate=0.02)

@@ -336,7 +336,7 @@ def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_
     assert about["objective"] == "prefer" and about["settings"]["steps"] == 25
     # Another beta is another run; the same one is finished.
     weights = (tmp_path / "better" / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="holds no pair to learn from"):
+    with pytest.raises(UserError, match="holds no preference pairs that can be used"):
         same = write(tmp_path / "same.jsonl", [row(1, rejected="It is 2.")])
         tune.prefer(
             chat_model, same, tmp_path / "w", tmp_path / "o", settings=PreferConfig(steps=2)

@@ -619,7 +619,8 @@ def distill(
 def prefer(
     model: Annotated[Path, typer.Argument(help="Chat model to go on from: folder or .gguf file.", show_default=False)],
     pairs: Annotated[
-        Path, typer.Argument(help="JSON lines of messages, chosen, rejected, or their folder.", show_default=False)
+        Path,
+        typer.Argument(help="Folder with pairs.jsonl, or a file of pairs in any common format.", show_default=False),
     ],
     output: Output,
     beta: Annotated[float | None, typer.Option(help="How much a gain in likelihood counts.")] = None,

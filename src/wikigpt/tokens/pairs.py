@@ -46,10 +46,15 @@ def read_pairs(path: Path) -> Iterator[Pair]:
         yield from _read(file, lambda messages: False)
         yield from _read(held_out, lambda messages: True)
     else:
-        yield from _read(file, lambda messages: int(fingerprint(messages), 16) < HELD_OUT_SHARE * 16**16)
+        yield from _read(file, is_held_out)
 
 
-def _read(file: Path, is_held_out: Callable[[Any], bool]) -> Iterator[Pair]:
+def is_held_out(messages: list[Message]) -> bool:
+    """Whether pairs about this conversation are held out, where nobody says which are: by a hash."""
+    return int(fingerprint(messages), 16) < HELD_OUT_SHARE * 16**16
+
+
+def _read(file: Path, held_out: Callable[[list[Message]], bool]) -> Iterator[Pair]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -66,7 +71,7 @@ def _read(file: Path, is_held_out: Callable[[Any], bool]) -> Iterator[Pair]:
                     raise ValueError("the messages have to end with the user's")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(f"{file}, line {number}: not a preference pair ({error!r}).") from None
-            yield Pair("train" if not is_held_out(messages) else lang, messages, *answers)
+            yield Pair("train" if not held_out(messages) else lang, messages, *answers)
 
 
 def write_pair_tokens(

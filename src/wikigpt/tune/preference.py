@@ -1,13 +1,15 @@
 """The stage of preference tuning."""
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.errors import UserError
+from wikigpt.instruct import foreign
 from wikigpt.tokens import open_shards, tokenizer_sha256
-from wikigpt.tokens.pairs import read_pairs, write_pair_tokens
+from wikigpt.tokens.pairs import Pair, is_held_out, read_pairs, write_pair_tokens
 from wikigpt.train import Prefer
 from wikigpt.train.distributed import main_first
 from wikigpt.train.metrics import Progress
@@ -32,7 +34,8 @@ def prefer(
     Takes and raises what `Learner.load` does, `base` being a chat model.
 
     Args:
-        pairs: a `.jsonl` file, or a folder with one (see `wikigpt.tokens.pairs.read_pairs`).
+        pairs: a folder with `pairs.jsonl` (see `wikigpt.tokens.pairs.read_pairs`), or a file in a format of
+            `wikigpt.instruct.foreign`, of which the rows that cannot be used are left out.
 
     Raises:
         UserError: also for a line that is no pair, or no pair that fits into the model's context.
@@ -43,7 +46,7 @@ def prefer(
     main_first(
         lambda: write_pair_tokens(
             learner.tokens,
-            read_pairs(pairs),
+            _read(pairs),
             learner.tokenizer,
             tokenizer_sha256(learner.tokenizer_folder),
             max_length=length,
@@ -71,3 +74,12 @@ def prefer(
     facts = learner.facts(result, preference=measures, dropped=dropped)
     learner.save(facts)
     return facts
+
+
+def _read(pairs: Path) -> Iterator[Pair]:
+    if pairs.is_dir():
+        yield from read_pairs(pairs)
+        return
+    for row in foreign.read_pairs(pairs):
+        split = row["lang"] if is_held_out(row["messages"]) else "train"
+        yield Pair(split, row["messages"], row["chosen"], row["rejected"])
