@@ -87,6 +87,8 @@ def test_rates_and_rows_are_gentler_with_a_base_unless_set():
         assert section.sequence_length == plain.model.context_length
     chosen = load_recipe("small", ['base="x.gguf"', "pretrain.learning_rate=0.02", "finetune.sequence_length=64"])
     assert chosen.pretrain.learning_rate == 0.02 and chosen.finetune.sequence_length == 64
+    rates = [load_recipe("small", [*base, "adapter.method=lora"]).adapter.rate for base in ([], ['base="x.gguf"'])]
+    assert rates[1] == pytest.approx(rates[0] / 10)
 
 
 def held_out(model: Transformer, folder: Path) -> float:

@@ -126,6 +126,8 @@ class Recipe(BaseModel):
                 for name, value in {**({} if section is self.prefer else CONTINUED), **rows}.items():
                     if name not in section.model_fields_set:
                         setattr(section, name, value)
+            if self.adapter.learning_rate is None and self.adapter.rate is not None:
+                self.adapter.learning_rate = self.adapter.rate / 10
         return self
 
 

@@ -9,7 +9,7 @@ WEIGHT_METHODS: tuple[Method, ...] = ("lora", "dora", "ia3")  # these can be mer
 PROMPT_METHODS: tuple[Method, ...] = ("soft-prompt", "prefix")
 
 # AdamW's rate where `learning_rate` is not set (docs/experiments.md has the comparison).
-RATES: dict[Method, float] = {"lora": 2e-3, "dora": 2e-3, "ia3": 1e-2, "soft-prompt": 3e-2, "prefix": 1e-2}
+RATES: dict[Method, float] = {"lora": 1e-2, "dora": 1e-2, "ia3": 1e-2, "soft-prompt": 3e-2, "prefix": 1e-2}
 
 
 class AdapterSettings(BaseModel):
