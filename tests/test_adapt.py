@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from conftest import wikigpt
 from wikigpt.adapt.files import Adapter, attach, check_base, extract, is_adapter, load_adapter, save_adapter
 from wikigpt.adapt.methods import adapt, n_virtual_tokens, plain
 from wikigpt.adapt.settings import AdapterSettings
@@ -350,3 +351,24 @@ def test_a_student_learns_from_a_teacher_by_an_adapter(
     assert losses(tmp_path / "work")[-1] < losses(tmp_path / "work")[0]
     with pytest.raises(UserError, match="puts tokens before a text that a teacher does not know"):
         distill(*arguments, settings=settings, adapter=AdapterSettings(method="prefix"))
+
+
+def test_adapters_are_switched_in_the_terminal(base: Path, conversations: Path, tmp_path: Path) -> None:
+    for name, seed in (("first", 1), ("second", 2)):
+        adapter = AdapterSettings(method="lora", rank=2, learning_rate=0.1)
+        finetune(
+            base,
+            conversations,
+            tmp_path / f"{name}.work",
+            tmp_path / name,
+            settings=config(),
+            adapter=adapter,
+            seed=seed,
+        )
+    asked = "/adapter\nWhat is 3?\n/adapter second\nWhat is 3?\n/adapter none\n/adapter third\n"
+    done = wikigpt("chat", base, "--adapter", tmp_path / "first", "--adapter", tmp_path / "second", input=asked)
+    assert done.returncode == 0, done.stderr
+    assert "  none\n* first\n  second" in done.stdout
+    assert "  none\n  first\n* second" in done.stdout
+    assert "* none\n  first\n  second" in done.stdout
+    assert "there is no adapter 'third'; there are: first, second." in done.stdout
