@@ -75,7 +75,7 @@ def test_recipe_mistakes_name_the_key_and_what_is_possible(tmp_path):
 
 
 def test_other_commands_say_what_they_miss(tmp_path):
-    refused(wikigpt("chat", tmp_path / "nowhere"), "holds no chat model", "wikigpt build")
+    refused(wikigpt("chat", tmp_path / "nowhere"), "holds no model", "wikigpt build")
     refused(wikigpt("evaluate", tmp_path), "not a run folder")
     refused(wikigpt("search", tmp_path, "x"))
     refused(wikigpt("index", tmp_path, "-o", tmp_path / "k"))

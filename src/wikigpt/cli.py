@@ -809,14 +809,12 @@ def chat(
 
 def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | None, system: str | None) -> Any:
     """A chat with the model of a run folder, grounded in its wiki, or with a bare model or adapter folder."""
-    from wikigpt.adapt.files import is_adapter
+    from wikigpt.adapt.files import chat_folder
     from wikigpt.chat.engine import Engine
     from wikigpt.chat.session import ChatSession
     from wikigpt.knowledge import Index
 
-    model = run / "model" if (run / "model").is_dir() else run
-    if not (model / "config.json").is_file() and not is_adapter(model):
-        raise UserError(f"{run} holds no chat model; give a run folder that `wikigpt build` has finished.")
+    model = chat_folder(run)
     knowledge = run / "knowledge"
     has_index = (knowledge / "index.json").is_file()
     if grounded and not has_index:

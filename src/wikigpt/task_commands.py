@@ -368,13 +368,11 @@ def export(
 
 
 def open_engine(path: Path) -> "Engine":
-    """The model of a run folder or a model folder. Raises `UserError` where there is none."""
-    model = path / "model" if (path / "model").is_dir() else path
-    if not (model / "config.json").is_file():
-        raise UserError(f"{path} holds no model; give a run folder or a model folder (`wikigpt import` makes one).")
+    """The model of a run folder, or a model or adapter folder. Raises `UserError` where there is none."""
+    from wikigpt.adapt.files import chat_folder
     from wikigpt.chat.engine import Engine
 
-    return Engine.from_folder(model)
+    return Engine.from_folder(chat_folder(path))
 
 
 def _origin(path: Path) -> list[Any]:

@@ -51,6 +51,21 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+def chat_folder(path: Path) -> Path:
+    """The model or adapter that answers: that of a run folder, or the folder itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = path / "model" if (path / "model").is_dir() else path
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
+        raise UserError(
+            f"{path} holds no model; give a run folder that `wikigpt build` has finished, or the folder of a model or "
+            "an adapter (`wikigpt import` makes one of what others trained)."
+        )
+    return folder
+
+
 def base_checksum(base: Path) -> str:
     """What tells one base from another: a fingerprint of its weight files."""
     return fingerprint(*[sha256_file(path) for path in weight_files(base)])
