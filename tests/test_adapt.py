@@ -318,6 +318,14 @@ def test_adapters_that_do_not_fit_are_refused(base: Path, conversations: Path, t
     wide |= {name.replace("lora_A", "lora_B"): torch.zeros(32, 2) for name in wide}
     with pytest.raises(UserError, match=r"does not fit the model at .*q_proj: shape \[2, 99\]"):
         attach(make_model("qwen3"), Adapter({"peft_type": "LORA", "r": 2, "lora_alpha": 2}, wide), tmp_path)
+    engine = Engine(make_model("qwen3"), load_tokenizer(tokenizer))
+    before = engine.generate(["What"], max_new_tokens=4)
+    fits = {name.replace("q_proj", "v_proj"): torch.ones(2, 32) for name in wide if "lora_A" in name}
+    fits |= {name.replace("lora_A", "lora_B"): torch.ones(16, 2) for name in fits}
+    engine._switch.adapters["half"] = Adapter({"peft_type": "LORA", "r": 2, "lora_alpha": 2}, {**fits, **wide})
+    with pytest.raises(UserError, match="does not fit"):
+        engine.use("half")
+    assert engine.adapter is None and engine.generate(["What"], max_new_tokens=4) == before
     with pytest.raises(UserError, match="cannot be merged"):
         finetune(
             base, conversations, tmp_path / "w", tmp_path / "o", settings=config(), merge=True,

@@ -30,6 +30,8 @@ CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "ad
 PREFIX = "base_model.model."  # of every name in PEFT's files, but for prompts
 KINDS = {"lora": "LORA", "dora": "LORA", "ia3": "IA3", "soft-prompt": "PROMPT_TUNING", "prefix": "PREFIX_TUNING"}
 PROMPT = "prompt_embeddings"
+MAGNITUDES = ("lora_magnitude_vector", "lora_magnitude_vector.weight")  # PEFT writes both
+KNOWN_TENSORS = {"ia3_l", "lora_A.weight", "lora_B.weight", *MAGNITUDES}
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,8 @@ def _attach(
     linears: list[nn.Linear], module: str, tensors: dict[str, Tensor], config: dict[str, Any], source: Path
 ) -> None:
     """Install what PEFT keeps of one module of transformers into the linear layers that it is here."""
+    if unknown := {*tensors} - KNOWN_TENSORS:
+        raise UserError(f"{source} holds {module}.{min(unknown)}, which is not supported.")
     sizes = [linear.weight.shape[0] for linear in linears]
     inputs = linears[0].weight.shape[1]
     try:
@@ -238,7 +242,7 @@ def _attach(
                 add(linear, ia3)
             return
         a, b = tensors["lora_A.weight"], tensors["lora_B.weight"]
-        magnitude = tensors.get("lora_magnitude_vector", tensors.get("lora_magnitude_vector.weight"))
+        magnitude = next((tensors[name] for name in MAGNITUDES if name in tensors), None)
         lengths = [None] * len(sizes) if magnitude is None else magnitude.flatten().split(sizes)
         scale = _scale(module, len(a), config)
         for linear, rows, length in zip(linears, b.split(sizes), lengths, strict=True):

@@ -1,6 +1,5 @@
 """The ways to adapt a model: each freezes what it does not train, and installs what it does."""
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -149,4 +148,4 @@ def _range(kind: str, numbers: str, n_layers: int, word: str) -> tuple[int, int]
 def trained_share(model: Transformer) -> tuple[int, float]:
     """Number of weights that take gradients, and their share of all."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return trained, trained / math.fsum(p.numel() for p in model.parameters())
+    return trained, trained / sum(p.numel() for p in model.parameters())

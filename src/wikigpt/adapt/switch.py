@@ -32,18 +32,23 @@ class Switch:
         """
         if name is not None and name not in self.adapters:
             raise UserError(f"there is no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}.")
-        remove_virtual_tokens(self.model.model)
-        for parameter, weight in self._replaced.items():
-            parameter.data = weight
-        self._replaced, self.name = {}, None
+        self._restore()
         if name is None:
             return
         try:
             attach(self.model, self.adapters[name], Path(name))
+            self.name = name
         finally:
             for linear in [m for m in self.model.modules() if adapter_of(m) is not None]:
                 self._bake(linear)
-        self.name = name
+            if self.name is None:  # it did not fit, perhaps half-way through
+                self._restore()
+
+    def _restore(self) -> None:
+        remove_virtual_tokens(self.model.model)
+        for parameter, weight in self._replaced.items():
+            parameter.data = weight
+        self._replaced, self.name = {}, None
 
     def _bake(self, linear: nn.Module) -> None:
         originals = [chain.original for chain in linear.parametrizations.values()]  # type: ignore[operator]

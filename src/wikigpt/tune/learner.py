@@ -14,7 +14,7 @@ from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.artifacts import check_output_folder, fingerprint, read_json, sha256_file
 from wikigpt.cards import adapter_card, model_card
 from wikigpt.errors import UserError
-from wikigpt.launch import is_main
+from wikigpt.launch import is_main, launched
 from wikigpt.model import FAMILIES, Transformer, save_model
 from wikigpt.model.importing import (
     check_pretrained,
@@ -139,6 +139,8 @@ class Learner:
         Args:
             made_of: what decides the outcome beside base, tokens, adapter and settings.
         """
+        if settings.parallel == "fsdp" and launched() and self.adapter.method != "full":
+            raise UserError(f"FSDP trains whole models; for {self.adapter.method} set finetune.parallel=ddp.")
         if self.adapter.rate is not None:
             settings = settings.model_copy(update={"embedding_learning_rate": self.adapter.rate})
         how = () if self.adapter.method == "full" else (self.adapter.model_dump(),)
