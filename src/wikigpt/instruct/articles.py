@@ -31,22 +31,27 @@ _KIND_EN = re.compile(
     r"\b(?:is|was|are|were) ((?:an?|one of the) [^.,;:()\"“”]{3,48}?)"
     r"(?=[.;:(]|(?<!ed)(?<!al)(?<!ic)(?<!ous)(?<!ive)(?<!ant)(?<!ent)(?<!ky),"
     r"(?= (?:which|who|whose|that|where|when|an?|the|one|in|on|at|by|with|from|of|as|to|for|it|its|he|she|they|best"
-    r"|most|also|often|usually|especially|particularly|primarily|mainly|now|\w+ed|known|born|and (?:an?|the|one|is|was))\b)"
+    r"|most|also|often|usually|especially|particularly|primarily|mainly|now|\w+ed|known|born"
+    r"|and (?:an?|the|one|is|was))\b)"
     r"| (?:that|which|who|whose|in|on|at|from|by|for|with|to|used|located|situated|found|native|born|founded"
     r"|often|usually|commonly|designed|developed|based|made|formed)\b|(?<! and)(?<! or)(?<! of) [a-z]+ing\b)"
 )
 # What a kind must not end in: "a molecule or ion capable", "an artist formerly"; but "a political family".
 _KIND_END_EN = re.compile(
-    r"(?: (?:(?!family|assembly|anomaly|monopoly|butterfly|homily)[a-z]+ly|(?!breed|seed|weed|feed|bed|reed|shed)[a-z]+ed"
+    r"(?: (?:(?!family|assembly|anomaly|monopoly|butterfly|homily)[a-z]+ly"
+    r"|(?!breed|seed|weed|feed|bed|reed|shed)[a-z]+ed"
     r"|held|of|and|or|of (?:one|two|three|four|five)|capable|able|similar|equal|equivalent|prominent|famous|notable|due"
-    r"|important|responsible|unique|common|available|close|necessary|typical|dependent|popular|as|such|where|when|an?|the))+$"
+    r"|important|responsible|unique|common|available|close|necessary|typical|dependent|popular|as|such|where|when"
+    r"|an?|the))+$"
 )
 _NO_KIND = re.compile(r" of the |born$|其中|^(?:位于|位於|在|由)|分支|门类|部分|之一|总称|統稱|统称")
 _KIND_ZH = re.compile(
     r"是(?![^，。；]{0,24}(?:研究|利用|把|以|用|由|将|將|指))[^，。；：（）“”]{0,24}?(?:一[种種个個位座部家條条支名款艘架颗顆间間所]|的)([^的，。；、：（）“”是在]{2,12})[，。；]"
 )
 _PERSON = {
-    "en": re.compile(r"(?:^|[.\n] )(?:He|She) (?:is|was|had|has|became|won|wrote|served|played|worked|received|died)\b"),
+    "en": re.compile(
+        r"(?:^|[.\n] )(?:He|She) (?:is|was|had|has|became|won|wrote|served|played|worked|received|died)\b"
+    ),
     "zh": re.compile(r"(?:^|[。\n])[他她](?:是|在|于|於|曾|的|也|出|毕|畢|从|從|为|為)"),
 }
 _PLURAL = re.compile(r"[^.,;]{2,60}? (?:are|were) ")

@@ -55,7 +55,7 @@ class Maker:
     `use` says which phrasings are spoken: "train", or "heldout" for conversations that measure and do not teach.
     """
 
-    def __init__(self, view: View, settings: InstructSettings, catalogue: Catalogue, seed: int) -> None:
+    def __init__(self, view: View, settings: InstructSettings, catalogue: Catalogue, seed: int | str) -> None:
         self.view = view
         self.lang = view.lang
         self.settings = settings
@@ -259,11 +259,7 @@ class Maker:
     def summaries(self, share: Share) -> Iterator[Conversation]:
         """The body of an article, to be put into one sentence: that of its lead."""
         least = {"en": 120, "zh": 40}[self.lang]
-        able = [
-            (article, text)
-            for article in self.train
-            if article.first and len(text := _body(article)) >= least
-        ]
+        able = [(article, text) for article in self.train if article.first and len(text := _body(article)) >= least]
         for (article, text), number in sample(able, share, self.rng("summaries")):
             rng = self.rng("summary", article.title, number)
             if not _HARD_TO_READ.search(text):

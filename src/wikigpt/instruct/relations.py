@@ -36,7 +36,9 @@ _NO_PERSON = re.compile(
 _POINTS = re.compile(r"[该該其此本列全的]|(?:the|this|that|its) |.*(?:他们|他們|自己|多[名位人])")
 # How a sentence begins whose subject is that of the article; Chinese ones leave it out, English ones do not.
 _SUBJECT_EN = re.compile(r"(?:It|Its|He|His|She|Her|The [a-z]+(?: [a-z]+)?|This [a-z]+)\b")
-_SUBJECT_ZH = re.compile(r"[它牠他她该該其本\d]|全[长長]|人口|面[积積]|海拔|位[于於]|坐落|[总總]部|成立|[创創]立|建立|出生|生[于於]|首都|由")
+_SUBJECT_ZH = re.compile(
+    r"[它牠他她该該其本\d]|全[长長]|人口|面[积積]|海拔|位[于於]|坐落|[总總]部|成立|[创創]立|建立|出生|生[于於]|首都|由"
+)
 _KEY_EN = re.compile(r"[a-z][a-z_ -]{2,24}")
 _KEY_ZH = re.compile(r"[\u4e00-\u9fff]{2,8}")
 # Keys that say something about the page rather than about its subject.
