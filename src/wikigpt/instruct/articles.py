@@ -44,7 +44,10 @@ _KIND_END_EN = re.compile(
     r"|important|responsible|unique|common|available|close|necessary|typical|dependent|popular|as|such|where|when"
     r"|an?|the))+$"
 )
-_NO_KIND = re.compile(r" of the |born$|其中|^(?:位于|位於|在|由)|分支|门类|部分|之一|总称|統稱|统称")
+_NO_KIND = re.compile(
+    r" of the |born$|(?:ous|esoteric)$|^an? (?:type|kind|form|set|group|part|member|name|word|number|series)$"
+    r"|其中|^(?:位于|位於|在|由)|分支|门类|部分|之一|总称|統稱|统称"
+)
 _KIND_ZH = re.compile(
     r"是(?![^，。；]{0,24}(?:研究|利用|把|以|用|由|将|將|指))[^，。；：（）“”]{0,24}?(?:一[种種个個位座部家條条支名款艘架颗顆间間所]|的)([^的，。；、：（）“”是在]{2,12})[，。；]"
 )

@@ -27,9 +27,7 @@ TRANSLATED = frozenset({"fact", "definition", "grounded", "section"})
 
 _WORD = re.compile(r"[A-Za-z]{5,}")
 # Characters that sound alike and that typists mix up.
-_SOUND_ALIKE = dict(
-    pair for a, b in zip("的在做那吗知请道", "得再作哪嘛之清到", strict=True) for pair in ((a, b), (b, a))
-)
+_SOUND_ALIKE = str.maketrans("的得在再做作那哪吗嘛知之请清道到", "得的再在作做哪那嘛吗之知清请到道")
 
 
 def augmented(
@@ -109,9 +107,9 @@ def noisy(question: str, lang: str, rng: Random, way: Noise, names: Sequence[str
         able = [i for i in able if free[i - 1] and free[i + 1]]
         return question if not able else question[: (i := rng.choice(able))] + question[i + 1 :]
     if lang == "zh":
-        able = [i for i, c in enumerate(question) if c in _SOUND_ALIKE and free[i]]
+        able = [i for i, c in enumerate(question) if ord(c) in _SOUND_ALIKE and free[i]]
         i = rng.choice(able) if able else 0
-        return question[:i] + _SOUND_ALIKE[question[i]] + question[i + 1 :] if able else question
+        return question[:i] + question[i].translate(_SOUND_ALIKE) + question[i + 1 :] if able else question
     words = [match for match in _WORD.finditer(question) if all(free[match.start() : match.end()])]
     if not words:
         return question
