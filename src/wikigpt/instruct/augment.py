@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from wikigpt.instruct.articles import Article, View
-from wikigpt.instruct.gate import passages_of, question_of, reason_against
+from wikigpt.instruct.gate import passages_of, question_of, reason_against, value_of
 from wikigpt.instruct.relations import read_toml
 from wikigpt.instruct.settings import InstructSettings, Noise
 from wikigpt.instruct.talk import Conversation
@@ -151,12 +151,13 @@ def entity_swapped(made: Conversation, article: Article, other: Article) -> Conv
     done without a trace: `article` is not named in the question, is still named anywhere afterwards, or `other` was.
     """
     asked, answer = (message["content"] for message in made["messages"][-2:])
-    named = find_value(article.name, question_of(asked)) and len(article.name) > 1
+    named, value = find_value(article.name, question_of(asked)) and len(article.name) > 1, value_of(answer)
     if made["task"] != "grounded" or not named or not passages_of(asked) or other.name.casefold() in asked.casefold():
         return None
     for name in dict.fromkeys((article.title, article.name, article.shown.removeprefix("the "))):
         asked, answer = _renamed(asked, name, other.name), _renamed(answer, name, other.name)
-    if article.name.casefold() in (asked + answer).casefold() or not find_value(other.name, question_of(asked)):
+    trace = article.name.casefold() in (asked + answer).casefold() or not find_value(other.name, question_of(asked))
+    if trace or value_of(answer) != value:  # 荷兰语 is not to become 埃及语
         return None
     turned = _with_turns(made, asked, answer)
     return None if reason_against(turned) else turned

@@ -33,7 +33,7 @@ _NO_PERSON = re.compile(
     r"|kingdom|state|republic|expedition|party|newspaper|magazine|league|election|hymn|novel|ship|company|band|country|city)\b"
     r"|战争|戰爭|战役|戰役|王朝|时期|時期|政权|政權|帝国|帝國|国家|國家|条约|條約|运动|運動|电影|電影|专辑|專輯|报纸|公司|乐团|樂團|城市"
 )
-_POINTS = re.compile(r"[该該其此本列全的]|(?:the|this|that|its) |.*(?:他们|他們|自己|多[名位人])")
+_POINTS = re.compile(r"[该該其此本列全的]|一[个個座条條]|(?:the|this|that|its) |.*(?:他们|他們|自己|多[名位人])")
 # How a sentence begins whose subject is that of the article; Chinese ones leave it out, English ones do not.
 _SUBJECT_EN = re.compile(r"(?:It|Its|He|His|She|Her|The [a-z]+(?: [a-z]+)?|This [a-z]+)\b")
 _SUBJECT_ZH = re.compile(
