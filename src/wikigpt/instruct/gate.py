@@ -24,8 +24,8 @@ _MARKUP = re.compile(
 # Where a template stood that the extraction did not know: "an area of .", "（）", "Colombia , officially". Passages may
 # have such holes, as those that a search finds have; questions and answers may not.
 _HOLE = re.compile(
-    r"(?<![\w\])])\(\s*[,;:]?\s*\)|（[\s，；：、]*）|[(（]\s*[;；,，、]|[^\W\d_]+[:：;；,，、]\s*[)）]|\w [,.](?= |$)|\(\w+ ;"
-    r"|[，、][，。、]|\s[，。]|^[^，。]*，$"
+    r"(?<![\w\])])\(\s*[,;:]?\s*\)|（[\s，；：、]*）|[(（]\s*[;；,，、]|[^\W\d_]+[:：;；,，、]\s*[)）]|\w [,.](?= |$)"
+    r"|\(\w+ ;|[，、][，。、]|\s[，。]|^[^，。]*，$"
 )
 # The same words twice in a row, from eight letters or five Chinese characters on: a template filled into itself.
 _TWICE = re.compile(r"\b(\w[^\n]{6,}\w)[\s,;]+\1\b|([\u4e00-\u9fff]{5,})[，；、]?\2")
