@@ -601,7 +601,14 @@ def test_the_folder_is_written_whole(tmp_path: Path) -> None:
     manifest = build_conversations(
         corpus, output, settings=InstructSettings(), seed=7, progress=lambda *report: seen.append(report)
     )
-    files = {"train.jsonl", "validation.jsonl", "questions.jsonl", "instruct.json"}
+    files = {
+        "train.jsonl",
+        "validation.jsonl",
+        "questions.jsonl",
+        "pairs.jsonl",
+        "pairs-validation.jsonl",
+        "instruct.json",
+    }
     assert {path.name for path in output.iterdir()} == files
     train = [json.loads(line) for line in (output / "train.jsonl").read_text(encoding="utf-8").splitlines()]
     assert (

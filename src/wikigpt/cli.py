@@ -481,6 +481,8 @@ def instruct(
         lambda progress: build_conversations(corpus, output, settings=settings, seed=chosen.seed, progress=progress),
     )
     _result(facts, as_json)
+    if not (quiet or as_json):
+        _print_conversations(facts["languages"])
 
 
 def _added(text: str) -> Any:
@@ -973,6 +975,29 @@ def _print_plans(plans: list[Any], chosen: Any) -> None:
             f"The text is read {chosen.epochs:.0f} times over; beyond {MANY_EPOCHS} times it helps less and less, so "
             "more text would be better."
         )
+
+
+def _print_conversations(languages: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not languages:
+        return
+    table = Table("made", "kind", *languages, box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    titles = {"train": "conversations", "validation": "held out", "questions": "questions", "pairs": "pairs"}
+    for part, title in titles.items():
+        counts = [counts[part] for counts in languages.values()]
+        table.add_row(title, "all", *(f"{sum(count.values()):,}" for count in counts), style="bold")
+        for kind in sorted({kind for count in counts for kind in count}):
+            table.add_row("", kind, *(f"{count.get(kind, 0):,}" for count in counts))
+    console = Console(width=max(80, Console().width), highlight=False)
+    console.print(table)
+    for lang, by_kind in ((lang, counts["dropped"]) for lang, counts in languages.items()):
+        reasons = [f"{kind} {reason} {n:,}" for kind, by in by_kind.items() for reason, n in by.items()]
+        if reasons:
+            console.print(f"Not good enough ({lang}): {', '.join(reasons)}", soft_wrap=True)
 
 
 def _print_check(found: Any) -> None:

@@ -30,13 +30,34 @@ _NOTES = re.compile(r"\s*[(（][^()（）]*[)）]")
 _KIND_EN = re.compile(
     r"\b(?:is|was|are|were) ((?:an?|one of the) [^.,;:()\"“”]{3,48}?)"
     r"(?=[.;:(]|(?<!ed)(?<!al)(?<!ic)(?<!ous)(?<!ive)(?<!ant)(?<!ent)(?<!ky),"
+    r"(?= (?:which|who|whose|that|where|when|an?|the|one|in|on|at|by|with|from|of|as|to|for|it|its|he|she|they|best"
+    r"|most|also|often|usually|especially|particularly|primarily|mainly|now|\w+ed|known|born"
+    r"|and (?:an?|the|one|is|was))\b)"
     r"| (?:that|which|who|whose|in|on|at|from|by|for|with|to|used|located|situated|found|native|born|founded"
-    r"|often|usually|commonly|designed|developed|based|made|formed|[a-z]+ing)\b)"
+    r"|often|usually|commonly|designed|developed|based|made|formed)\b|(?<! and)(?<! or)(?<! of) [a-z]+ing\b)"
 )
-_NO_KIND = re.compile(r" of the |born$|^(?:位于|位於|在|由)|分支|门类|部分|之一|总称|統稱|统称")
+# What a kind must not end in: "a molecule or ion capable", "an artist formerly"; but "a political family".
+_KIND_END_EN = re.compile(
+    r"(?: (?:(?!family|assembly|anomaly|monopoly|butterfly|homily)[a-z]+ly"
+    r"|(?!breed|seed|weed|feed|bed|reed|shed)[a-z]+ed"
+    r"|held|of|and|or|of (?:one|two|three|four|five)|capable|able|similar|equal|equivalent|prominent|famous|notable|due"
+    r"|important|responsible|unique|common|available|close|necessary|typical|dependent|popular|as|such|where|when"
+    r"|an?|the))+$"
+)
+_NO_KIND = re.compile(
+    r" of the |born$|(?:ous|esoteric)$|^an? (?:type|kind|form|set|group|part|member|name|word|number|series)$"
+    r"|其中|^(?:位于|位於|在|由)|分支|门类|部分|之一|总称|統稱|统称"
+)
 _KIND_ZH = re.compile(
     r"是(?![^，。；]{0,24}(?:研究|利用|把|以|用|由|将|將|指))[^，。；：（）“”]{0,24}?(?:一[种種个個位座部家條条支名款艘架颗顆间間所]|的)([^的，。；、：（）“”是在]{2,12})[，。；]"
 )
+_PERSON = {
+    "en": re.compile(
+        r"(?:^|[.\n] )(?:He|She) (?:is|was|had|has|became|won|wrote|served|played|worked|received|died)\b"
+    ),
+    "zh": re.compile(r"(?:^|[。\n])[他她](?:是|在|于|於|曾|的|也|出|毕|畢|从|從|为|為)"),
+}
+_PLURAL = re.compile(r"[^.,;]{2,60}? (?:are|were) ")
 _NOT_A_THING = re.compile(r"^\s*$|^(?:Lists? of|Outline of|Index of) |\((?:disambiguation|消歧义|消歧義)\)$|列表$")
 _SAYS_EN = re.compile(r"\b(?:is|was|are|were|has|have|lies?|stands?|belongs?|flows?|serves?|means|refers?|consists?)\b")
 _SAYS_ZH = re.compile(r"[是为為指属屬位]|，.{4,}[人家员員者手]。$|建于|成立|起源|包括")
@@ -75,8 +96,16 @@ class Article:
 
     @property
     def is_person(self) -> bool:
-        """Whether the article is about a person."""
-        return any(fact.relation.person for fact in self.facts)
+        """Whether the article is about a person; without an infobox its lead may tell by "he" or "she"."""
+        if self.pairs or any(fact.relation.person for fact in self.facts):
+            return any(fact.relation.person for fact in self.facts)
+        lead = " ".join(piece.text for piece in self.pieces[:2] if piece.kind == LEAD)
+        return _PERSON[self.lang].search(lead) is not None
+
+    @property
+    def is_several(self) -> bool:
+        """Whether English text speaks of the subject in the plural ("Arabs are …"), told without an infobox only."""
+        return self.lang == "en" and not self.pairs and _PLURAL.match(self.first) is not None
 
 
 @dataclass(slots=True)
@@ -193,6 +222,7 @@ def glean(
     parts = list(sections(document.text))
     lead = " ".join(parts[0][1]) if parts and not parts[0][0] else ""
     name = display_name(document.title)
+    first = _first_sentence(lead, name, lang)
     facts = catalogue.facts(document, core)
     if not document.facts and (kind := _kind_of(lead, name, lang)):
         facts.append(Fact(catalogue.kind, kind))
@@ -213,7 +243,7 @@ def glean(
         split=document.split,
         name=name,
         shown=running_name(name, document.text[:3000], lang),
-        first=_first_sentence(lead, name, lang),
+        first=first if document.facts or lang == "en" or name[:2] in first[:16] else "",  # not late, and by the way
         sections=[
             (heading, text)
             for heading, lines in parts
@@ -297,7 +327,7 @@ def _kind_of(lead: str, name: str, lang: str) -> str | None:
         return None
     match = (_KIND_ZH if lang == "zh" else _KIND_EN).search(sentence)
     kind = re.sub(r"^一[大种種个個位座部家條条支名款艘架颗顆间間所门門类類]", "", match[1].strip()) if match else ""
-    kind = re.sub(r"(?: (?:[a-z]+ly|[a-z]+ed|held|of|and|or|of (?:one|two|three|four|five)))+$", "", kind)
+    kind = _KIND_END_EN.sub("", kind)
     too_little = len(kind) < 2 if lang == "zh" else not 2 <= len(kind.split()) <= 8
     return (
         None

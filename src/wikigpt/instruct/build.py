@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,16 +13,22 @@ from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, w
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.instruct.articles import gather
+from wikigpt.instruct.augment import augmented
+from wikigpt.instruct.balance import balanced
 from wikigpt.instruct.bare import BareMaker
 from wikigpt.instruct.extra import Mixed, asked, check_exist, mix
+from wikigpt.instruct.gate import Gate, last_question
 from wikigpt.instruct.make import Maker
+from wikigpt.instruct.preference import Pair, preference_pairs
 from wikigpt.instruct.questions import Question, questions
 from wikigpt.instruct.relations import catalogue
-from wikigpt.instruct.settings import InstructSettings
+from wikigpt.instruct.sentiment import sentiments
+from wikigpt.instruct.settings import InstructSettings, Share
 from wikigpt.instruct.talk import Conversation
 from wikigpt.instruct.wording import bare
 
 MANIFEST = "instruct.json"
+PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "pairs-validation.jsonl"  # the names under which `wikigpt prefer` finds them
 LANGUAGES = ("en", "zh")
 
 Progress = Callable[[int, int, str], None]
@@ -34,6 +41,8 @@ class Made:
     train: list[Conversation] = field(default_factory=list)
     validation: list[Conversation] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    pairs_validation: list[Pair] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,37 +61,61 @@ def make_conversations(
     documents = _set_aside(documents, others, settings)
     views = gather(documents, settings, catalogue(), settings.passage_bytes, progress)
     views = {lang: view for lang, view in views.items() if view.of("train")}
-    made = Made()
+    made, gate = Made(), Gate()
     for lang, view in views.items():
         maker = Maker(view, settings, catalogue(), seed)
-        training = list(maker.training())
+        opinions = sentiments(lang, settings.sentiment, maker.rng("sentiment"))
+        training = list(gate.passed(augmented(chain(maker.training(), opinions), views, settings, seed)))
         taught = {bare(m["content"]) for c in training for m in c["messages"] if m["role"] == "user"}
         asked = list(questions(maker, views, taught))
         made.train += training
-        made.validation += maker.measuring()
+        made.validation += gate.passed(maker.measuring())
+        most = min(settings.validation_conversations // 6, settings.sentiment.maximum)
+        made.validation += sentiments(lang, Share(weight=2, maximum=most), maker.rng("measure sentiment"), heldout=True)
         made.questions += asked
+        pairs = preference_pairs(view, settings, catalogue(), seed, gate)
+        made.pairs += pairs
+        made.pairs_validation += preference_pairs(view, settings, catalogue(), seed, gate, "heldout")
         made.counts[lang] = {
             "articles": {split: len(view.of(split)) for split in ("train", "validation")},
             "core_facts": len(maker.core),
             "other_facts": len(maker.other),
             "core_facts_by_relation": dict(Counter(fact.relation.id for _, fact in maker.core).most_common()),
-            "train": dict(sorted(Counter(c["task"] for c in training).items())),
-            "questions": dict(sorted(Counter(_task(q) for q in asked).items())),
         }
-        _check_no_leak(training, {(a.id, a.title) for a in maker.validation})
+        _check_no_leak([*training, *pairs], {(a.id, a.title) for a in maker.validation})
     for lang, other in sorted(others.items()):
-        training, asked = list(other.training()), list(other.questions(settings.grounded_questions, Random(seed)))
-        made.train += training
-        made.validation += other.measuring()
-        made.questions += asked
-        made.counts[lang] = {
-            "train": dict(sorted(Counter(c["task"] for c in training).items())),
-            "questions": dict(sorted(Counter(_task(q) for q in asked).items())),
-        }
+        made.train += gate.passed(other.training())
+        made.validation += gate.passed(other.measuring())
+        made.questions += other.questions(settings.grounded_questions, Random(seed))
+        made.counts[lang] = {}
+    made.train = balanced(made.train, settings.balance, seed)
     if not made.train:
         raise UserError("no training article was found that conversations could be made from; give a larger wiki.")
+    _hold_out(made)
+    _count(made, gate)
     Random(f"{seed}/order").shuffle(made.train)
     return made
+
+
+def _hold_out(made: Made) -> None:
+    """Leave out of what measures every question that is taught, in whatever kind of conversation or pair."""
+    taught = {last_question(entry) for entry in [*made.train, *made.pairs]}
+    made.validation = [c for c in made.validation if last_question(c) not in taught]
+    made.pairs_validation = [pair for pair in made.pairs_validation if last_question(pair) not in taught]
+    made.questions = [question for question in made.questions if bare(question["question"]) not in taught]
+
+
+def _count(made: Made, gate: Gate) -> None:
+    """Count by language and kind what was made, and what the gate let not pass."""
+    for lang, counts in made.counts.items():
+        for name, entries, kind in (
+            ("train", made.train, lambda c: c["task"]),
+            ("validation", made.validation, lambda c: c["task"]),
+            ("questions", made.questions, _task),
+            ("pairs", made.pairs, lambda pair: pair["kind"]),
+        ):
+            counts[name] = dict(sorted(Counter(kind(e) for e in entries if e["lang"] == lang).items()))
+        counts["dropped"] = gate.counts(lang)
 
 
 def _set_aside(
@@ -104,7 +137,8 @@ def build_conversations(
     """Make conversations from the corpus folder `corpus`, mix in those of files, and write them to `output`.
 
     Without a corpus those of the files `settings.extra` are all there are, and there are no evaluation questions.
-    Writes `train.jsonl`, `validation.jsonl`, `questions.jsonl` and the manifest `instruct.json`, all or none of them.
+    Writes `train.jsonl`, `validation.jsonl`, `questions.jsonl`, preference pairs where there are any (`pairs.jsonl`,
+    `pairs-validation.jsonl`) and the manifest `instruct.json`, all or none of them.
 
     Args:
         progress: called with documents read, documents in all, and a word on what is being done.
@@ -126,12 +160,15 @@ def build_conversations(
             "validation.jsonl": made.validation,
             "questions.jsonl": made.questions,
         }
+        if made.pairs:
+            written |= {PAIRS: made.pairs, HELD_OUT_PAIRS: made.pairs_validation}
         for name, entries in written.items():
             with (folder / name).open("w", encoding="utf-8", newline="\n") as file:
                 file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         manifest = {
             "conversations": {"train": len(made.train), "validation": len(made.validation)},
             "questions": len(made.questions),
+            "pairs": {"train": len(made.pairs), "validation": len(made.pairs_validation)},
             "languages": made.counts,
             "extra": mixed.counts,
             "seed": seed,
@@ -164,6 +201,8 @@ def _mix_in(made: Made, settings: InstructSettings, seed: int, progress: Progres
     if mixed.train:
         told = {question for conversation in mixed.train for question in asked(conversation)}
         made.questions = [question for question in made.questions if bare(question["question"]) not in told]
+        made.validation = [c for c in made.validation if last_question(c) not in told]
+        made.pairs_validation = [pair for pair in made.pairs_validation if last_question(pair) not in told]
         made.train += mixed.train
         Random(f"{seed}/mixed").shuffle(made.train)
     made.validation += mixed.validation
@@ -182,7 +221,7 @@ def _check(settings: InstructSettings) -> None:
         )
 
 
-def _check_no_leak(training: list[Conversation], heldout: set[tuple[str, str]]) -> None:
+def _check_no_leak(training: list[dict[str, Any]], heldout: set[tuple[str, str]]) -> None:
     """A held-out article in a training conversation would make the evaluation worthless."""
     for made in training:
         for source in made["sources"]:

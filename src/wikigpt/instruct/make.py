@@ -39,7 +39,7 @@ _VAGUE = re.compile(r"^one of |之一$|^an? (?:major )?city (?:in|of) [^,]*$|^[^
 _GAPS = {
     "en": re.compile(r"(?<=[a-z,] )(?:[A-Z][\w’-]+(?: [A-Z][\w’-]+)*|\d[\d,.]*\d|\d)(?![\w-])"),
     "zh": re.compile(
-        r"(?<=《)[^《》]{2,20}(?=》)|(?<![\d.+])\d[\d,.]*\d(?![\d.])"
+        r"(?<=《)[^《》]{2,20}(?=》)|(?<![A-Za-z\d.+-])\d[\d,.]*\d(?![\d.A-Za-z-])"
         r"|(?<=[位生卒建立成流注][于於])[\u4e00-\u9fff]{2,6}(?=[，。])"
     ),
 }
@@ -55,7 +55,7 @@ class Maker:
     `use` says which phrasings are spoken: "train", or "heldout" for conversations that measure and do not teach.
     """
 
-    def __init__(self, view: View, settings: InstructSettings, catalogue: Catalogue, seed: int) -> None:
+    def __init__(self, view: View, settings: InstructSettings, catalogue: Catalogue, seed: int | str) -> None:
         self.view = view
         self.lang = view.lang
         self.settings = settings
@@ -242,6 +242,8 @@ class Maker:
             rng = self.rng("definition", article.title)
             templates = task["ask_person" if article.is_person else "ask"]
             question = pick(templates, number + 1, rng)[number]
+            if article.is_several:
+                question = _in_plural(question)
             turns = [self.speaker.ask(question, article, rng), article.first]
             yield conversation("definition", self.lang, turns, [article])
 
@@ -257,11 +259,7 @@ class Maker:
     def summaries(self, share: Share) -> Iterator[Conversation]:
         """The body of an article, to be put into one sentence: that of its lead."""
         least = {"en": 120, "zh": 40}[self.lang]
-        able = [
-            (article, text)
-            for article in self.train
-            if article.first and len(text := " ".join(text for _, text in article.sections[:3])) >= least
-        ]
+        able = [(article, text) for article in self.train if article.first and len(text := _body(article)) >= least]
         for (article, text), number in sample(able, share, self.rng("summaries")):
             rng = self.rng("summary", article.title, number)
             if not _HARD_TO_READ.search(text):
@@ -426,7 +424,11 @@ class Maker:
             sentence, gap = rng.choice(gaps)
             gapped = sentence.replace(gap, "____")
             task = self.tasks["cloze"]
-            others = [Passage(a.title, p.text) for a, p in rng.sample(able, min(2, len(able))) if a is not article]
+            others = [
+                Passage(a.title, p.text)
+                for a, p in rng.sample(able, min(2, len(able)))
+                if a is not article and sentence not in p.text  # a bot's articles share whole sentences
+            ]
             passages, (place,) = self._numbered([Passage(article.title, piece.text)], others, rng)
             asked = self.speaker.ask(rng.choice(task["ask"]), article, text=gapped)
             told = self.speaker.say(rng.choice(task["answers"]), article, value=gap)
@@ -482,7 +484,7 @@ class Maker:
         """Return article and passages with a made-up name in place of the title, as far as that can be done cleanly."""
         name = made_up_name(self.lang, rng)
         texts = [piece.text for piece in pieces]
-        for old in {article.name, article.shown.removeprefix("the ")}:
+        for old in dict.fromkeys((article.name, article.shown.removeprefix("the "))):  # a set has no fixed order
             texts = [replace_value(text, old, name) for text in texts]
         stem = article.name.casefold()
         if (
@@ -492,6 +494,31 @@ class Maker:
         ):
             return article, pieces
         return _named(name, article), [replace(p, text=text) for p, text in zip(pieces, texts, strict=True)]
+
+
+def _body(article: Article) -> str:
+    """Return the text that a summary is made of: what the sections say; the lead, where they do not name the subject.
+
+    Of sections that speak of something else the first sentence would be a guess, not a summary.
+    """
+    text = " ".join(text for _, text in article.sections[:3])
+    if article.pairs or article.name in text:
+        return text
+    lead = [piece.text for piece in article.pieces[:2] if piece.kind == LEAD]
+    text = ("" if article.lang == "zh" else " ").join(lead).replace("\n", " ")
+    return text if len(text) > 2 * len(article.first) else ""
+
+
+def _in_plural(question: str) -> str:
+    """Return an English question for something that there are several of: "What are Arabs?"."""
+    for one, several in (
+        ("is {title}", "are {title}"),
+        ("{title} is", "{title} are"),
+        ("What is it", "What are they"),
+        ("what is it", "what are they"),
+    ):
+        question = question.replace(one, several)
+    return question
 
 
 def _silent(fact: Fact, piece: Piece) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wikigpt.corpus.document import Document
-from wikigpt.instruct.wording import is_list
+from wikigpt.instruct.wording import find_value, is_list
 
 Type = Literal["entity", "person", "number", "year", "text", "code"]
 
@@ -33,7 +33,12 @@ _NO_PERSON = re.compile(
     r"|kingdom|state|republic|expedition|party|newspaper|magazine|league|election|hymn|novel|ship|company|band|country|city)\b"
     r"|战争|戰爭|战役|戰役|王朝|时期|時期|政权|政權|帝国|帝國|国家|國家|条约|條約|运动|運動|电影|電影|专辑|專輯|报纸|公司|乐团|樂團|城市"
 )
-_POINTS = re.compile(r"[该該其此本列全的]|(?:the|this|that|its) ")
+_POINTS = re.compile(r"[该該其此本列全的]|一[个個座条條]|(?:the|this|that|its) |.*(?:他们|他們|自己|多[名位人])")
+# How a sentence begins whose subject is that of the article; Chinese ones leave it out, English ones do not.
+_SUBJECT_EN = re.compile(r"(?:It|Its|He|His|She|Her|The [a-z]+(?: [a-z]+)?|This [a-z]+)\b")
+_SUBJECT_ZH = re.compile(
+    r"[它牠他她该該其本\d]|全[长長]|人口|面[积積]|海拔|位[于於]|坐落|[总總]部|成立|[创創]立|建立|出生|生[于於]|首都|由"
+)
 _KEY_EN = re.compile(r"[a-z][a-z_ -]{2,24}")
 _KEY_ZH = re.compile(r"[\u4e00-\u9fff]{2,8}")
 # Keys that say something about the page rather than about its subject.
@@ -89,6 +94,7 @@ class Relation(BaseModel):
     when: Condition = Condition()
     keys: dict[str, tuple[str, ...]] = {}
     patterns: dict[str, tuple[str, ...]] = {}
+    lead: dict[str, tuple[str, ...]] = {}
     en: Phrases
     zh: Phrases
     variant: int = 0  # which of the entries with this id
@@ -132,11 +138,13 @@ class Catalogue:
         return table
 
     @cached_property
-    def _patterns(self) -> dict[str, list[tuple[Relation, re.Pattern[str]]]]:
-        table: dict[str, list[tuple[Relation, re.Pattern[str]]]] = {}
-        for relation in self.relations:
-            for lang, patterns in relation.patterns.items():
-                table.setdefault(lang, []).extend((relation, re.compile(pattern)) for pattern in patterns)
+    def _patterns(self) -> dict[str, list[tuple[Relation, re.Pattern[str], bool]]]:
+        """Language -> relation, pattern, and whether it is only for pages without an infobox."""
+        table: dict[str, list[tuple[Relation, re.Pattern[str], bool]]] = {}
+        for only_bare, kind in ((False, "patterns"), (True, "lead")):
+            for relation in self.relations:
+                for lang, patterns in getattr(relation, kind).items():
+                    table.setdefault(lang, []).extend((relation, re.compile(p), only_bare) for p in patterns)
         return table
 
     def questions(self, relation: Relation, lang: str, use: Literal["train", "heldout"]) -> tuple[str, ...]:
@@ -169,14 +177,18 @@ class Catalogue:
         return list(facts.values())
 
     def _in_lead(self, document: Document) -> Iterator[tuple[Relation, str]]:
+        bare = not document.facts
         lead = document.text[:400]
+        lead = lead.partition("\n#")[0] if bare else lead
         verb = _VERB.search(lead)
-        for relation, pattern in self._patterns.get(document.lang, []):
-            match = pattern.search(lead)
+        for relation, pattern, only_bare in self._patterns.get(document.lang, []):
+            match = pattern.search(lead) if bare or not only_bare else None
             if not match or _POINTS.match(match[1]):
                 continue
+            if bare and not _says_of_subject(relation, match, document):
+                continue
             # A person's years stand behind the name; years behind the verb are of something else, as those of wars.
-            if relation.person and verb and match.start() > verb.start():
+            if relation.person and relation.type == "year" and verb and match.start() > verb.start():
                 continue
             if relation.person and verb and _NO_PERSON.search(lead[verb.start() : verb.start() + 60]):
                 continue
@@ -226,6 +238,22 @@ def catalogue() -> Catalogue:
 def read_toml(name: str) -> dict[str, Any]:
     """Read one of this package's data files."""
     return tomllib.loads((files("wikigpt.instruct") / name).read_text(encoding="utf-8"))
+
+
+def _says_of_subject(relation: Relation, match: re.Match[str], document: Document) -> bool:
+    """Whether a lead that matches a pattern says it of what the article is about, and says something by it."""
+    if relation.type in ("entity", "person") and find_value(match[1], document.title):
+        return False  # "Aveiro, Portugal is in Portugal"
+    if relation.person and relation.type == "year":
+        return True  # these patterns fix the place themselves
+    lead, start = match.string, match.start()
+    begin = max(lead.rfind(end, 0, start) + len(end) for end in ("\n", ". ", "。", "! ", "？"))
+    if begin < len("Dr. "):
+        return True  # the first sentence
+    subject, name = (
+        (_SUBJECT_ZH, document.title[:2]) if document.lang == "zh" else (_SUBJECT_EN, document.title.partition(" ")[0])
+    )
+    return subject.match(lead, begin) is not None or lead.startswith(name, begin)
 
 
 def with_noun(text: str, phrases: Phrases, lang: str) -> str:

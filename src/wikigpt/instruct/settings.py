@@ -1,6 +1,10 @@
 """What `wikigpt instruct` may be told; the recipe's section `instruct`."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+Noise = Literal["typos", "spaces", "traditional"]
 
 
 class Share(BaseModel):
@@ -53,6 +57,9 @@ class InstructSettings(BaseModel):
     translation: Share = Field(Share(weight=1, maximum=6_000), description="titles, per interlanguage link")
     category: Share = Field(Share(weight=0.3, maximum=2_000), description="which category fits, per article")
     small_talk: Share = Field(Share(weight=2, maximum=2_000), description="about itself, per phrasing")
+    sentiment: Share = Field(
+        Share(weight=4, maximum=600), description="is a remark positive, negative or neutral, per remark"
+    )
     unknown: Share = Field(
         Share(weight=0.02, maximum=100), description="made-up things asked without passages, per article"
     )
@@ -75,6 +82,28 @@ class InstructSettings(BaseModel):
     )
     chatter: float = Field(
         0.35, ge=0, le=1, description="part of the questions with a remark around them that is to be ignored"
+    )
+
+    balance: float = Field(
+        0,  # the maxima above bound kinds and languages already, and a small wiki has nothing to throw away
+        ge=0,
+        le=1,
+        description="how far large kinds and languages shrink towards the median one: 0 not at all, 1 down to it",
+    )
+    # Off until shown to help; each rewrites conversations and adds none.
+    paraphrase: float = Field(0, ge=0, le=1, description="part of the questions put into a composed phrasing")
+    noises: list[Noise] = Field(
+        default_factory=list,
+        description="slips besides carelessness, in `noise` of the questions each time one of them",
+    )
+    back_translation: float = Field(
+        0, ge=0, le=1, description="part of the questions that name their subject in the other language"
+    )
+    entity_swap: float = Field(
+        0, ge=0, le=1, description="part of the grounded conversations turned into ones about another article"
+    )
+    pairs: Share = Field(
+        Share(weight=0.2, maximum=300), description="preference pairs for `wikigpt prefer`, open-book, per fact"
     )
 
     validation_conversations: int = Field(300, ge=0, description="held-out conversations per language, for the loss")
