@@ -206,6 +206,13 @@ FACTS_IN_TEXT = [
     ),
     (
         "en",
+        "Crash (Ballard novel)",
+        "Crash is a novel by J. G. Ballard, first published in 1973. It is about fetishism.",
+        "author",
+        "J. G. Ballard",
+    ),
+    (
+        "en",
         "Elias Canetti",
         "Elias Canetti (1905–1994) was a writer. He was born in Ruse, Bulgaria to a merchant family.",
         "birth_place",
