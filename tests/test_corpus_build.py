@@ -413,6 +413,10 @@ def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
         build_corpus(tmp_path / "folder", tmp_path / "c")
     with pytest.raises(UserError, match="no input was given"):
         build_corpus([], tmp_path / "c")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "corpus.json").write_text("{}")
+    with pytest.raises(UserError, match="is a corpus already"):
+        build_corpus(tmp_path / "one", tmp_path / "c")
 
 
 def test_parquet_without_the_columns(tmp_path: Path) -> None:
