@@ -331,6 +331,7 @@ def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_
     assert done.exit_code == 0, done.output + repr(done.exception)
     assert "chosen answer gained more: en 100%" in " ".join(done.output.split())
     assert Engine.from_folder(tmp_path / "better").generate([row(1)["messages"]], max_new_tokens=3)[0].prompt_tokens
+    assert "gained on the worse one: en 100% (margin " in (tmp_path / "better" / "README.md").read_text()
     log = (tmp_path / "better.work" / "metrics.jsonl").read_text()
     about = next(e["run"] for e in map(json.loads, log.splitlines()) if "run" in e)
     assert about["objective"] == "prefer" and about["settings"]["steps"] == 25

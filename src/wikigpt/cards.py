@@ -7,8 +7,6 @@ from typing import Any
 def model_card(kind: str, facts: dict[str, Any]) -> str:
     """The model card's text: what it is, from what, how well, and what it is not fit for."""
     masked = "masked_perplexity" in facts
-    figures = facts["masked_perplexity" if masked else "bits_per_byte"]
-    held_out = ", ".join(f"{name} {value}" for name, value in figures.items()) or "not measured"
     start = f"- **Start**: the weights of `{facts['base']}`, whose licence holds, too.\n" if "base" in facts else ""
     return f"""---
 license: cc-by-sa-4.0
@@ -23,7 +21,7 @@ on {facts["tokens"]:,} tokens.
 
 - **Data**: see `corpus.json` and `recipe.toml` of the run. Text of Wikipedia is CC BY-SA 4.0, by Wikipedia's
   contributors; weights trained on it are shared under the same licence.
-{start}- **Held-out {"perplexity** of masked tokens" if masked else "loss** in bits per byte"}: {held_out}.
+{start}- {_held_out(facts)}
 - **Limits**: it knows little beyond its wiki, errs often, and repeats the biases of its sources. Do not rely
   on it where a wrong answer does harm.
 """
@@ -31,7 +29,6 @@ on {facts["tokens"]:,} tokens.
 
 def adapter_card(base: Path, facts: dict[str, Any]) -> str:
     """The model card of an adapter."""
-    held_out = ", ".join(f"{name} {value}" for name, value in facts["bits_per_byte"].items()) or "not measured"
     return f"""---
 license: cc-by-sa-4.0
 library_name: peft
@@ -46,6 +43,21 @@ tags: [wikigpt, wikipedia]
 `wikigpt chat BASE --adapter FOLDER`, or PEFT's `PeftModel.from_pretrained(base, folder)`.
 
 - **Data**: conversations made from wiki text, CC BY-SA 4.0 by Wikipedia's contributors where the wiki is Wikipedia.
-- **Held-out loss** in bits per byte of what the assistant says: {held_out}.
+- {_held_out(facts)}
 - **Limits**: those of its base; it errs often. Do not rely on it where a wrong answer does harm.
 """
+
+
+def _held_out(facts: dict[str, Any]) -> str:
+    """How well it does on what it was not trained on, by language: a sentence of a list."""
+    if "preference" in facts:
+        figures = {
+            name: f"{measures['accuracy']:.0%} (margin {measures['margin']:.3g})"
+            for name, measures in facts["preference"].items()
+        }
+        about = "Held-out pairs** whose better answer gained on the worse one"
+    elif "masked_perplexity" in facts:
+        figures, about = facts["masked_perplexity"], "Held-out perplexity** of masked tokens"
+    else:
+        figures, about = facts["bits_per_byte"], "Held-out loss** in bits per byte"
+    return f"**{about}: {', '.join(f'{name} {value}' for name, value in figures.items()) or 'not measured'}."

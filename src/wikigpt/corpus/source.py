@@ -347,8 +347,8 @@ def list_inputs(inputs: Iterable[Path], output: Path) -> list[Path]:
         elif path.is_dir():
             if (path / "corpus.json").is_file():
                 raise UserError(
-                    f"{path} is a corpus already, and as rows it would lose its infoboxes; to join wikis, give all their "
-                    "dumps in one command."
+                    f"{path} is a corpus already, and as rows it would lose its infoboxes; to join wikis, give all "
+                    "their dumps in one command."
                 )
             there = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith((".", "_")))
             there = [p for p in there if output not in p.parents and not _is_note(p)]
