@@ -22,7 +22,12 @@ BENCHMARKS = (
     "learning",
     "finetune",
     "adapt",
+    "smollm2",
+    "prefer",
+    "distill",
     "distill_memory",
+    "tasks",
+    "augment",
     "demo",
 )
 HEADER = """# Benchmark results

@@ -46,7 +46,7 @@ def batch(rows: int = 3, tokens: int = 20) -> Batch:
 
 def by_the_book(student: Transformer, objective: Distill, rows: Batch) -> torch.Tensor:
     """The loss from whole logits by torch's own functions."""
-    where = rows.targets != IGNORE
+    where = torch.ones_like(rows.targets, dtype=torch.bool) if objective.prompts else rows.targets != IGNORE
     logits = student(rows.input_ids, rows.document_ids)[where]
     t = objective.temperature
     with torch.no_grad():
@@ -54,8 +54,9 @@ def by_the_book(student: Transformer, objective: Distill, rows: Batch) -> torch.
         teacher = (teacher / t).log_softmax(-1)
     own = (logits / t).log_softmax(-1)
     pair = (own, teacher) if objective.divergence == "forward" else (teacher, own)
-    kl = F.kl_div(*pair, log_target=True, reduction="sum")
-    ce = F.cross_entropy(logits, rows.targets[where], reduction="sum")
+    weights = torch.where(rows.targets[where] == IGNORE, objective.prompts, 1.0)
+    kl = (weights[:, None] * F.kl_div(*pair, log_target=True, reduction="none")).sum()
+    ce = F.cross_entropy(logits, rows.targets[where], reduction="sum", ignore_index=IGNORE)
     return (1 - objective.mix) * ce + objective.mix * t**2 * kl
 
 
@@ -67,11 +68,11 @@ def gradients(student: Transformer, loss: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("divergence", ["forward", "reverse"])
 @pytest.mark.parametrize(("temperature", "mix"), [(1.0, 0.5), (2.5, 0.3), (0.7, 1.0), (1.0, 0.0)])
-@pytest.mark.parametrize("chunk", [64, 5])
-def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, divergence, temperature, mix, chunk):
+@pytest.mark.parametrize(("chunk", "prompts"), [(64, 0.0), (5, 0.0), (7, 0.3)])
+def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, divergence, temperature, mix, chunk, prompts):
     monkeypatch.setattr(distill, "chunk_rows", lambda head: chunk)
     student, teacher, rows = model(0), model(1, width=48, vocab=VOCAB + 6), batch()
-    objective = Distill(teacher=teacher, divergence=divergence, temperature=temperature, mix=mix)
+    objective = Distill(teacher=teacher, divergence=divergence, temperature=temperature, mix=mix, prompts=prompts)
     loss, expected = objective.loss(student, rows), by_the_book(student, objective, rows)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for ours, theirs in zip(gradients(student, 3 * loss), gradients(student, 3 * expected), strict=True):

@@ -35,6 +35,7 @@ def chunked_distillation(
     divergence: Divergence,
     temperature: float,
     mix: float,
+    prompts: float = 0.0,
 ) -> Tensor:
     """`(1 - mix) * cross-entropy + mix * T^2 * divergence` in nats, summed over rows, an fp32 scalar.
 
@@ -47,14 +48,15 @@ def chunked_distillation(
         head: `[vocab, width]`.
         teacher_hidden: `[rows, teacher width]`.
         teacher_head: `[at least vocab, teacher width]`; tokens that the student lacks are left out of the softmax.
-        targets: int64 `[rows]`, none of them `IGNORE`.
+        targets: int64 `[rows]`. Rows where it is `IGNORE` have no cross-entropy, and their divergence counts `prompts`
+            times.
     """
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, teacher_hidden = hidden.to(dtype), teacher_hidden.to(dtype)
     teacher_head = teacher_head[: head.shape[0]].to(teacher_hidden.dtype)
     loss: Tensor = _ChunkedDistillation.apply(
-        hidden, head, teacher_hidden, teacher_head, targets, divergence == "reverse", temperature, mix
+        hidden, head, teacher_hidden, teacher_head, targets, divergence == "reverse", temperature, mix, prompts
     )
     return loss
 
@@ -71,6 +73,7 @@ class _ChunkedDistillation(torch.autograd.Function):
         reverse: bool,
         temperature: float,
         mix: float,
+        prompts: float,
     ) -> Tensor:
         rows = chunk_rows(head)
         loss = hidden.new_zeros((), dtype=torch.float32)
@@ -78,13 +81,16 @@ class _ChunkedDistillation(torch.autograd.Function):
         d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head)
         for start in range(0, hidden.shape[0], rows):
             part, answers = hidden[start : start + rows].detach(), targets[start : start + rows, None]
+            known = (answers != IGNORE).float()
+            answers = answers.clamp_min(0)
             logits = F.linear(part, weight).float()
             log_sums = logits.logsumexp(-1, keepdim=True)
-            loss += (1 - mix) * (log_sums - logits.gather(1, answers)).sum()
+            loss += (1 - mix) * ((log_sums - logits.gather(1, answers)) * known).sum()
             # The gradient of a sum over rows of cross-entropy: p - 1 at the answer, p elsewhere, for p = softmax.
-            errors = (logits - log_sums).exp_().mul_(1 - mix)
-            errors.scatter_add_(1, answers, errors.new_full(answers.shape, mix - 1))
+            errors = (logits - log_sums).exp_().mul_((1 - mix) * known)
+            errors.scatter_add_(1, answers, (mix - 1) * known)
             if mix:
+                counts = mix * torch.where(known > 0, 1.0, prompts)
                 student = _log_softmax_(logits.div_(temperature))
                 teacher = F.linear(teacher_hidden[start : start + rows], teacher_head).float()
                 teacher = _log_softmax_(teacher.div_(temperature))
@@ -92,12 +98,13 @@ class _ChunkedDistillation(torch.autograd.Function):
                     p = student.exp()
                     difference = student.sub_(teacher)
                     kl = torch.linalg.vecdot(p, difference)
-                    errors.add_(difference.sub_(kl[:, None]).mul_(p), alpha=mix * temperature)
+                    difference.sub_(kl[:, None]).mul_(p)
                 else:
                     q = teacher.exp()
                     kl = torch.linalg.vecdot(q, teacher.sub_(student))
-                    errors.add_(student.exp_().sub_(q), alpha=mix * temperature)
-                loss += mix * temperature**2 * kl.sum()
+                    difference = student.exp_().sub_(q)
+                errors.addcmul_(difference, counts, value=temperature)
+                loss += temperature**2 * (counts[:, 0] * kl).sum()
             narrow = errors.to(hidden.dtype)
             torch.mm(narrow, weight, out=d_hidden[start : start + rows])
             d_head += narrow.T @ part
@@ -107,7 +114,7 @@ class _ChunkedDistillation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_head = ctx.saved_tensors  # scaled in place: a second head would be the step's largest tensor
-        return d_hidden.mul_(grad), d_head.mul_(grad), *(None,) * 6
+        return d_hidden.mul_(grad), d_head.mul_(grad), *(None,) * 7
 
 
 def _log_softmax_(logits: Tensor) -> Tensor:
@@ -178,6 +185,7 @@ class Distill(Chat):
             by the operators that the student uses.
         divergence: "forward" covers all that the teacher finds likely, "reverse" seeks what it finds likeliest.
         mix: share of the divergence in the loss; the rest is cross-entropy.
+        prompts: what the teacher thinks of a token that the assistant does not say, beside one that it says.
     """
 
     name: str = "distill"
@@ -185,11 +193,13 @@ class Distill(Chat):
     divergence: Divergence = field(default="forward", kw_only=True)
     temperature: float = field(default=1.0, kw_only=True)
     mix: float = field(default=0.5, kw_only=True)
+    prompts: float = field(default=0.0, kw_only=True)
     hidden: HiddenStates | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def loss(self, model: Transformer, batch: Batch) -> Tensor:
-        """Summed loss in nats over what the assistant says, a differentiable scalar."""
-        where = batch.targets != IGNORE
+        """Summed loss in nats over what the assistant says, and over the rest if `prompts`: a differentiable scalar."""
+        answers = batch.targets != IGNORE
+        where = batch.document_ids >= 0 if self.prompts else answers
         own: list[Tensor] | None = [] if self.hidden else None
         others: list[Tensor] | None = [] if self.hidden else None
         # First, so that what its blocks take is free again when the student's activations stand in memory.
@@ -206,9 +216,10 @@ class Distill(Chat):
             divergence=self.divergence,
             temperature=self.temperature,
             mix=self.mix,
+            prompts=self.prompts,
         )
         if self.hidden and own is not None and others is not None:
-            loss = loss + self.hidden.loss(own, others, where)
+            loss = loss + self.hidden.loss(own, others, answers)
         return loss
 
     @property

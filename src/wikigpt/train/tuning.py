@@ -40,6 +40,9 @@ class DistillConfig(_TuningConfig):
     # without a teacher 3.63 and 3.17.
     temperature: float = Field(1.0, gt=0, le=100, description="of both models' probabilities; above 1 shows more")
     mix: float = Field(0.5, ge=0, le=1, description="share of the teacher in the loss; the rest is cross-entropy")
+    prompts: float = Field(
+        0.0, ge=0, description="weight of what the teacher thinks of a token of the user's, beside one of an answer"
+    )
     hidden_weight: float = Field(1.0, gt=0, description="hidden: weight of the hidden states' loss")
     hidden_layers: list[tuple[int, int]] | None = Field(
         None, description="hidden: pairs of blocks, of student and teacher, from 0; default: those equally deep"

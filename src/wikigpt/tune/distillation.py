@@ -124,6 +124,7 @@ def _by_probabilities(
         divergence="reverse" if settings.kind == "reverse" else "forward",
         temperature=settings.temperature,
         mix=settings.mix,
+        prompts=settings.prompts,
         hidden=hidden,
     )
     result = learner.train(objective, shards, settings.training(sequence_length=length), made_of=made_of)
