@@ -21,7 +21,7 @@ from wikigpt.tune import prefer
 
 def main() -> None:
     """Prepare, ask, train, ask again, write."""
-    options = arguments(__doc__, steps=30, work="")
+    options = arguments(__doc__, steps=30, rate=2e-4, work="")
     torch.set_num_threads(physical_cores())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.work or temporary)
@@ -31,9 +31,17 @@ def main() -> None:
         print(f"before: {before}", flush=True)
         work = folder / "prefer"
         shutil.rmtree(work, ignore_errors=True)
-        rows = {name: TRAINING[name] for name in ("micro_batch_size", "samples")}
         # Twice the tokens a row, since a pair holds its question twice.
-        settings = PreferConfig(steps=options.steps, batch_size=8, sequence_length=1024, evaluate_every=10, **rows)
+        settings = PreferConfig(
+            steps=options.steps,
+            batch_size=8,
+            micro_batch_size=4,
+            sequence_length=1024,
+            learning_rate=options.rate,
+            embedding_learning_rate=options.rate / 10,
+            evaluate_every=10,
+            samples=[],
+        )
         facts = prefer(tuned, folder / "conversations", work, work / "model", settings=settings)
         after = read(work / "model", folder / "conversations")
         print(f"after: {after}; {facts['preference']}; {facts['dropped']}", flush=True)

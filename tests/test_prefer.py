@@ -116,7 +116,11 @@ def by_the_book(policy: Transformer, objective: Prefer, shard: Shard) -> dict[st
     gain, s = objective.beta * (chosen - rejected), objective.label_smoothing
     h = gain - objective.margin
     loss = -F.logsigmoid(h) * (1 - s) - F.logsigmoid(-h) * s
-    return {"loss": loss.sum(), "accuracy": (gain > 0).float().mean(), "margin": gain.mean()}
+    means = torch.zeros(())
+    if objective.chosen_weight:
+        means, _ = rewards(policy, Prefer(per_token=True), shard)
+    loss = loss.sum() - objective.chosen_weight * means.sum()
+    return {"loss": loss, "accuracy": (gain > 0).float().mean(), "margin": gain.mean()}
 
 
 VARIANTS = {
@@ -124,6 +128,7 @@ VARIANTS = {
     "dpo, smoothed": {"reference": True, "label_smoothing": 0.2, "beta": 0.5},
     "reference-free": {"beta": 0.3},
     "simpo": {"per_token": True, "beta": 2.0, "margin": 0.7},
+    "chosen": {"reference": True, "chosen_weight": 0.5},
 }
 
 
@@ -149,7 +154,8 @@ def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, variant, chun
     held_out = evaluate_shards(
         policy, objective, {"en": shard}, sequence_length=40, batch_size=2, max_tokens=10**6
     )["en"]  # fmt: skip
-    assert held_out.nats_per_target == pytest.approx(theirs / len(SIZES), rel=1e-5)
+    compared = by_the_book(policy, objective.evaluated, shard)["loss"].item()
+    assert held_out.nats_per_target == pytest.approx(compared / len(SIZES), rel=1e-5)
     assert held_out.bits_per_byte is None
     for name in ("accuracy", "margin"):
         assert held_out.measures[name] == pytest.approx(expected[name].item(), rel=1e-4, abs=1e-6)

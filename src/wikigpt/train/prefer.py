@@ -88,7 +88,10 @@ class Prefer(Objective):
     an answer is than it was for the reference. With `label_smoothing` s that share of the pairs is taken to be labelled
     the wrong way round (Mitchell 2023): `-(1 - s) log sigmoid(h) - s log sigmoid(-h)`.
 
-    Held-out data is also measured by `accuracy`, the share of pairs whose chosen answer gained more, and `margin`, the
+    With `chosen_weight` a, `-a` times the mean log-probability of the chosen answer's tokens is added (Pang et al. 2024):
+    by itself the loss is content where both answers become less likely, the worse one faster.
+
+    Held-out data is measured without that, and also by `accuracy`, the share of pairs whose chosen answer gained more, and `margin`, the
     mean of `beta * (r_chosen - r_rejected)`.
 
     Args:
@@ -104,6 +107,7 @@ class Prefer(Objective):
     label_smoothing: float = field(default=0.0, kw_only=True)
     per_token: bool = field(default=False, kw_only=True)
     margin: float = field(default=0.0, kw_only=True)
+    chosen_weight: float = field(default=0.0, kw_only=True)
 
     def packer(self, shard: Shard, sequence_length: int, seed: int) -> Packer:
         """Rows of whole pairs."""
@@ -115,25 +119,29 @@ class Prefer(Objective):
 
     @property
     def evaluated(self) -> Objective:
-        """The loss and, beside it, accuracy and margin."""
-        return replace(self, measured=("accuracy", "margin"))
+        """The loss of the comparison and, beside it, accuracy and margin."""
+        return replace(self, measured=("accuracy", "margin"), chosen_weight=0.0)
 
     def loss(self, model: Transformer, batch: Batch) -> Tensor:
         """Loss in nats, summed over pairs: a differentiable scalar, or the first of the sums that are `measured`."""
         before: Tensor | float = 0.0
         if self.reference is not None:  # first: its activations are gone when the model's are kept
             with torch.no_grad():
-                before = self._rewards(alongside(self.reference, model), batch)
-        rewards = self._rewards(model, batch) - before
+                before, _ = self._rewards(alongside(self.reference, model), batch)
+        after, means = self._rewards(model, batch)
+        rewards = after - before
         n_pairs = pairs_in_rows(batch)
         real = torch.arange(rewards.shape[1], device=n_pairs.device) < n_pairs[:, None]
         gain = self.beta * (rewards[..., 0] - rewards[..., 1])[real]
         h, smoothing = gain - self.margin, self.label_smoothing
         loss = -((1 - smoothing) * F.logsigmoid(h) + smoothing * F.logsigmoid(-h)).sum()
+        if self.chosen_weight:
+            loss = loss - self.chosen_weight * means[..., 0][real].sum()
         return torch.stack([loss, (gain > 0).float().sum(), gain.sum()]) if self.measured else loss
 
-    def _rewards(self, model: Transformer, batch: Batch) -> Tensor:
-        """`[rows, pairs, 2]`, fp32: each answer's log-probability, or its mean over tokens."""
+    def _rewards(self, model: Transformer, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the answers are compared by, and the mean log-probability of their tokens: fp32 `[rows, pairs, 2]`."""
         hidden = model.model(batch.input_ids, batch.document_ids)
         sums, lengths = answer_logprobs(hidden, model.lm_head.weight, batch)
-        return sums / lengths.clamp_min(1) if self.per_token else sums
+        means = sums / lengths.clamp_min(1)
+        return means if self.per_token else sums, means

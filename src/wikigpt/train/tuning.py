@@ -70,3 +70,6 @@ class PreferConfig(_TuningConfig):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of the pairs that may be the wrong way round")
     per_token: bool = Field(False, description="compare means over tokens, lest long answers win by length")
     margin: float = Field(0.0, ge=0, description="by how much the chosen answer has to be ahead")
+    chosen_weight: float = Field(
+        1.0, ge=0, description="weight of the chosen answer's own loss a token, lest it become less likely, too"
+    )

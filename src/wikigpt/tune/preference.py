@@ -65,6 +65,7 @@ def prefer(
         label_smoothing=settings.label_smoothing,
         per_token=settings.per_token,
         margin=settings.margin,
+        chosen_weight=settings.chosen_weight,
     )
     result = learner.train(objective, shards, settings.training(), made_of=(settings.own(),))
     measures = {
