@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from common import arguments, report, result
-from smollm2 import TRAINING, prepare, read, tuned_model
+from smollm2 import prepare, read, tuned_model
 from wikigpt.train.machine import physical_cores
 from wikigpt.train.tuning import PreferConfig
 from wikigpt.tune import prefer

@@ -14,8 +14,8 @@ from test_gguf import mixed_strings, random_model, smollm2, write_gguf
 from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, load_model
 from wikigpt.model.gguf import GGUFFile, load_gguf
-from wikigpt.model.importing import import_model, load_pretrained, save_pretrained_tokenizer
-from wikigpt.recipe import load_recipe
+from wikigpt.model.importing import import_model, load_pretrained, origin_of, save_pretrained_tokenizer
+from wikigpt.recipe import CONTINUED, load_recipe
 from wikigpt.stages import pretrain, tokens
 from wikigpt.tokens import load_tokenizer, open_shards, train_tokenizer
 from wikigpt.tokens.tokenizer import CHAT_TEMPLATE, IM_END, IM_START
@@ -128,13 +128,27 @@ def test_a_gguf_file_is_fine_tuned_for_chat(tokenizer, tmp_path):
     for name, times in (("train", 200), ("validation", 5)):
         (tmp_path / "chats" / f"{name}.jsonl").write_text(lines * times)
     command = ["finetune", path, tmp_path / "chats", "-o", tmp_path / "chat", "-r", "tiny", "--quiet"]
-    tuned = wikigpt(*command, "--set", "finetune.steps=2")
+    steps = ["--set", "finetune.steps=2"]
+    tuned = wikigpt(*command, *steps)
     assert tuned.returncode == 0, tuned.stderr
     ids = torch.randint(0, 600, (1, 30))
     with torch.no_grad():
         moved = (load_model(tmp_path / "chat")(ids) - load_gguf(GGUFFile(path))(ids)).abs().max()
     assert 0 < moved < 2  # from there, not from noise, and gently
     assert (tmp_path / "chat" / "chat_template.jinja").read_text() == CHAT_TEMPLATE
+    # What is made of the outcome is taught as gently.
+    assert origin_of(tmp_path / "chat") == {"source": "b.gguf"} and origin_of(path)
+    again = wikigpt("finetune", tmp_path / "chat", tmp_path / "chats", "-o", tmp_path / "more", *command[5:], *steps)
+    assert again.returncode == 0, again.stderr
+    rates = [e["run"]["settings"] for e in read_metrics(tmp_path / "more.work" / "metrics.jsonl") if "run" in e]
+    assert rates[0]["learning_rate"] == CONTINUED["learning_rate"]
+
+
+def test_what_was_trained_here_is_nobody_elses(run, tmp_path):
+    assert origin_of(run / "base") is None and origin_of(run / "model") is None
+    shutil.copytree(run / "base", tmp_path / "theirs")
+    (tmp_path / "theirs" / "chat_template.jinja").write_text("{{ messages }}")
+    assert origin_of(tmp_path / "theirs") == {"source": "theirs"}
 
 
 def test_what_is_no_model_is_refused_before_anything_is_written(run, tmp_path):

@@ -361,7 +361,7 @@ def test_a_recipe_may_leave_the_sections_out(tmp_path):
     assert load_recipe("small", ["distill.steps=5"]).distill.minutes is None
     (tmp_path / "mine.toml").write_text(dump_recipe(set_), encoding="utf-8")
     assert load_recipe(str(tmp_path / "mine.toml")) == set_
-    # With a model of others, gentle rates: those of preferences are that already.
+    # With a model of others gentle rates; those of preferences always are.
     based = load_recipe("small", ['base="x.gguf"'])
     assert based.distill.learning_rate == CONTINUED["learning_rate"] < plain.distill.learning_rate
     assert based.prefer.learning_rate == plain.prefer.learning_rate

@@ -676,14 +676,13 @@ def _tuning_recipe(
     section: str, given: dict[str, Any], adapter: dict[str, Any], base: Path, recipe: str, set_: list[str] | None
 ) -> Any:
     """The recipe with the options of a command that trains `base` on, those of its section and those of `adapter`."""
-    from wikigpt.model.importing import IMPORTED
+    from wikigpt.model.importing import origin_of
     from wikigpt.recipe import load_recipe
 
-    from_others = base.suffix == ".gguf" or (base / IMPORTED).is_file()
     sections = ((section, given), ("adapter", adapter))
     settings = [(f"{name}.{key}", value) for name, values in sections for key, value in values.items()]
     overrides = [f"{key}={json.dumps(value)}" for key, value in settings if value is not None]
-    return load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if from_others else None))
+    return load_recipe(recipe, _with_base([*overrides, *(set_ or [])], base if origin_of(base) else None))
 
 
 @app.command("import")

@@ -69,6 +69,16 @@ def check_pretrained(source: Path) -> None:
         from_hub_config(read_json(source / "config.json"), source / "config.json")
 
 
+def origin_of(source: Path) -> dict[str, Any] | None:
+    """What is known of a model that others trained, or that was made from one; None: one trained from noise here."""
+    if (source / IMPORTED).is_file():
+        return dict(read_json(source / IMPORTED))
+    template = source / "chat_template.jinja"
+    if template.is_file() and template.read_text(encoding="utf-8") == CHAT_TEMPLATE:
+        return None
+    return {"source": source.name}
+
+
 def weight_files(source: Path) -> list[Path]:
     """The files that hold a pretrained model's weights."""
     return [source] if source.is_file() else sorted(source.glob("*.safetensors"))

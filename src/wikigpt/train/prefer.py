@@ -88,11 +88,11 @@ class Prefer(Objective):
     an answer is than it was for the reference. With `label_smoothing` s that share of the pairs is taken to be labelled
     the wrong way round (Mitchell 2023): `-(1 - s) log sigmoid(h) - s log sigmoid(-h)`.
 
-    With `chosen_weight` a, `-a` times the mean log-probability of the chosen answer's tokens is added (Pang et al. 2024):
-    by itself the loss is content where both answers become less likely, the worse one faster.
+    With `chosen_weight` a, `-a` times the mean log-probability of the chosen answer's tokens is added (Pang et al.
+    2024): by itself the loss is content where both answers become less likely, the worse one faster.
 
-    Held-out data is measured without that, and also by `accuracy`, the share of pairs whose chosen answer gained more, and `margin`, the
-    mean of `beta * (r_chosen - r_rejected)`.
+    Held-out data is measured without that, and also by `accuracy`, the share of pairs whose chosen answer gained more,
+    and `margin`, the mean of `beta * (r_chosen - r_rejected)`.
 
     Args:
         reference: a frozen copy of the model at the start; None: `r` is the log-probability itself.

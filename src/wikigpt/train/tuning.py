@@ -61,8 +61,9 @@ class PreferConfig(_TuningConfig):
 
     usual_minutes = 4
     batch_size: int = Field(16, ge=1, description="rows per optimizer step; each holds as many pairs as fit")
-    learning_rate: float = Field(1e-3, gt=0, description="of Muon, for the matrices of the blocks")
-    embedding_learning_rate: float = Field(1e-4, gt=0, description="of AdamW, for embeddings, head and norm gains")
+    # At 1e-3 and 1e-4 SmolLM2's grounded answers fell from 67 % right to 39 % in 30 steps, at these they stayed.
+    learning_rate: float = Field(2e-4, gt=0, description="of Muon, for the matrices of the blocks")
+    embedding_learning_rate: float = Field(2e-5, gt=0, description="of AdamW, for embeddings, head and norm gains")
     warmup_steps: int = Field(10, ge=0, description="steps of linear warm-up")
     evaluate_every: int = Field(50, ge=1, description="steps between evaluations on held-out data")
     beta: float = Field(0.1, gt=0, description="how much a gain in likelihood counts; small: free to move far")
