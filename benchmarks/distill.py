@@ -1,12 +1,13 @@
 """A small student with and without a teacher: held-out loss and grounded exact match, of several seeds each.
 
 The teacher is SmolLM2-135M-Instruct after 15 minutes of LoRA on conversations of a wiki (see `smollm2.py`). The student
-is SmolLM2 as it was with a part of its blocks taken out, the way DistilBERT begins (Sanh et al. 2019). Both
-variants learn from the same conversations in the same order for the same number of steps.
+is SmolLM2 as it was without a fifth of its blocks: those without which the loss on the conversations' text rises least,
+taken out one by one. Both variants learn from the same conversations in the same order for the same number of steps.
 """
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,25 @@ from wikigpt.train.tuning import DistillConfig
 from wikigpt.tune import distill, finetune
 
 
+TAKEN_OUT = (3, 4, 5, 16, 17, 18)
+
+
 def main() -> None:
     """Prepare, train by turns, ask, write."""
-    options = arguments(__doc__, seeds=3, steps=150, keep=20, work="")
+    options = arguments(__doc__, seeds=3, steps=60, work="")
     torch.set_num_threads(physical_cores())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.work or temporary)
         prepare(folder)
         teacher = tuned_model(folder)
         print(f"teacher: {read(teacher, folder / 'conversations')}", flush=True)
-        student = shortened(folder / "base", folder / "student", options.keep)
+        student = shortened(folder / "base", folder / "student", TAKEN_OUT)
         found: dict[bool, list[tuple[float, Reading]]] = {True: [], False: []}
         for seed in range(options.seeds):
             for taught, outcomes in found.items():
                 outcomes.append(learn(folder, student, teacher if taught else None, options.steps, seed))
                 print(f"seed {seed}, {'with' if taught else 'without'} teacher: {outcomes[-1]}", flush=True)
-    name = f"student of {options.keep} blocks, {options.steps} steps"
+    name = f"SmolLM2 without {len(TAKEN_OUT)} of its 30 blocks, {options.steps} steps"
     rows = [
         result(
             f"{name}: {what}",
@@ -53,13 +57,11 @@ def main() -> None:
     report(rows, options.json)
 
 
-def shortened(base: Path, output: Path, n_layers: int) -> Path:
-    """Write the model with `n_layers` of its blocks, evenly spread, the first and the last among them."""
+def shortened(base: Path, output: Path, taken_out: Sequence[int]) -> Path:
+    """Write the model without some of its blocks."""
     model = load_model(base)
-    last = len(model.model.layers) - 1
-    kept = [round(i * last / (n_layers - 1)) for i in range(n_layers)]
-    model.model.layers = torch.nn.ModuleList(model.model.layers[i] for i in kept)
-    model.config = model.config.model_copy(update={"n_layers": n_layers})
+    model.model.layers = torch.nn.ModuleList(b for i, b in enumerate(model.model.layers) if i not in taken_out)
+    model.config = model.config.model_copy(update={"n_layers": len(model.model.layers)})
     shutil.rmtree(output, ignore_errors=True)
     save_model(model, output, tokenizer=base)
     return output
