@@ -21,7 +21,6 @@ from wikigpt.train.machine import physical_cores
 from wikigpt.train.tuning import DistillConfig
 from wikigpt.tune import distill, finetune
 
-
 TAKEN_OUT = (3, 4, 5, 16, 17, 18)
 
 
