@@ -136,6 +136,7 @@ def draw(outcomes: dict[str, Outcome], gains: dict[str, float], file: Path) -> N
             axes.plot(value(outcome), 100 * gains[name], "o")
             axes.annotate(name, (value(outcome), 100 * gains[name]), xytext=(5, 3), textcoords="offset points", size=7)
         axes.set_xlabel(label)
+        axes.margins(x=0.2)  # room for the names
         axes.grid(alpha=0.3)
         if label == "trained weights":
             axes.set_xscale("log")
