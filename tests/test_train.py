@@ -22,6 +22,7 @@ from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
 from wikigpt.train import CausalLM, Chat, MaskedLM, TrainConfig, TrainingError, objectives, read_metrics, train
 from wikigpt.train.batches import IGNORE, Packer
 from wikigpt.train.checkpoint import checkpoints
+from wikigpt.train.machine import Machine, has_amx
 from wikigpt.train.optimizers import learning_rate_factor
 
 SENTENCES = ["The cat {} sat on mat {}.", "城市{}的人口是{}。", "Number {} comes before {}."]
@@ -328,3 +329,14 @@ def test_fused_operators_learn_the_same(data, tmp_path):
     fused, plain = losses(tmp_path / "auto"), losses(tmp_path / "plain")
     assert fused == pytest.approx(plain, rel=1e-3)
     assert fused != plain, "two ways of computing do not agree to the last bit"
+
+
+def test_where_the_processor_has_bf16_other_work_does_not_decide_the_precision(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    for has in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"amx_bf16": has}, raising=False)
+        assert has_amx() == has
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert not has_amx()
+    spoilt = {"device": "cpu", "fp32_gflops": 100.0, "bf16_gflops": 9.0, "can_compile": True}
+    assert Machine(**spoilt).precision == "fp32" and Machine(**spoilt, bf16_is_native=True).precision == "bf16"
