@@ -340,7 +340,7 @@ def test_preferences_train_an_adapter_against_the_base_itself(method: str, base:
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     adapter = AdapterSettings(method=method, rank=2, virtual_tokens=3, train="last:1", learning_rate=0.02)
-    settings = PreferConfig(**config(steps=20).model_dump() | {"learning_rate": 0.02}, beta=1.0)
+    settings = PreferConfig(**config(steps=20).model_dump() | {"learning_rate": 0.02}, beta=1.0, chosen_weight=0.0)
     prefer(base, tmp_path / "pairs.jsonl", tmp_path / "work", tmp_path / "out", settings=settings, adapter=adapter)
     taken = losses(tmp_path / "work")
     assert taken[0] == pytest.approx(math.log(2), abs=1e-5)  # nothing is likelier than it was for the reference
