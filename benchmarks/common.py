@@ -3,6 +3,7 @@
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+DATA = Path(os.environ.get("WIKIGPT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 def result(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, unit: str) -> dict[str, Any]:

@@ -36,12 +36,11 @@ from xml.sax.saxutils import escape, quoteattr
 import psutil
 
 import wikigpt
-from common import arguments, report, result
+from common import DATA, arguments, report, result
 from wikigpt.corpus import build_corpus, clean_wikitext, read_corpus
 from wikigpt.errors import UserError
 
 HERE = Path(__file__).parent
-DATA = Path(os.environ.get("WIKIGPT_DATA") or HERE.parents[1] / "shared" / "data")
 PEERS = ("wikiextractor==3.1.0", "mwparserfromhell==0.7.2")
 STREAM_PAGES = 100  # in each stream of a multistream dump, as Wikipedia's have
 

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -72,8 +71,7 @@ def learn(folder: Path, student: Path, teacher: Path | None, steps: int, seed: i
     shutil.rmtree(work, ignore_errors=True)
     inputs = (student, folder / "conversations", work, work / "model")
     if teacher:
-        settings: dict[str, Any] = {"settings": DistillConfig(steps=steps, **TRAINING), "seed": seed}
-        facts = distill(str(teacher), *inputs, **settings)
+        facts = distill(str(teacher), *inputs, settings=DistillConfig(steps=steps, **TRAINING), seed=seed)
     else:
         facts = finetune(*inputs, settings=TrainConfig(steps=steps, **TRAINING), seed=seed)
     return facts["held_out_loss"]["en"], read(work / "model", folder / "conversations")

@@ -15,7 +15,6 @@ them, which is how the peer was trained; every held-out token is a target. Ours 
 import json
 import lzma
 import math
-import os
 import random
 import tempfile
 import time
@@ -25,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common import arguments, in_fresh_process, report, result
+from common import DATA, arguments, in_fresh_process, report, result
 from peers import GPT2, train_gpt2
 from wikigpt.model import ModelConfig, Transformer
 from wikigpt.recipe import TokenizerSettings
@@ -35,7 +34,7 @@ from wikigpt.train.batches import Batch
 from wikigpt.train.machine import measure_machine, physical_cores
 from wikigpt.train.objectives import uncompile
 
-DATA = Path(os.environ.get("WIKIGPT_DATA") or Path(__file__).parents[2] / "shared" / "data") / "text"
+TEXT = DATA / "text"
 TRAIN_BYTES = 50_000_000
 HELD_OUT_ARTICLES, HELD_OUT_BYTES = 200, 1_000_000  # at least; Chinese articles are short
 CONTEXT, VOCAB = 512, 8192
@@ -58,8 +57,8 @@ TUNE_STEPS, TUNE_TOKENS = 180, 100_000  # to train for, and to measure on
 def main() -> None:
     """Prepare the tokens, train both sides on them, print, write."""
     options = arguments(__doc__, minutes=5.0, langs="en,zh", tune="", work="")
-    if not (DATA / "enwiki.jsonl.xz").is_file():
-        raise SystemExit(f"there is no text at {DATA}; set WIKIGPT_DATA to the folder that holds text/enwiki.jsonl.xz.")
+    if not (TEXT / "enwiki.jsonl.xz").is_file():
+        raise SystemExit(f"there is no text at {TEXT}; set WIKIGPT_DATA to the folder that holds text/enwiki.jsonl.xz.")
     results = []
     with tempfile.TemporaryDirectory() as temporary:
         for lang in options.langs.split(","):
@@ -100,7 +99,7 @@ def tokens_of(lang: str, folder: Path) -> Path:
 
 def articles(lang: str) -> Iterator[tuple[str, str]]:
     """`(split, text)` of articles taken at random, the held-out ones first."""
-    with lzma.open(DATA / f"{lang}wiki.jsonl.xz", "rt", encoding="utf-8") as lines:
+    with lzma.open(TEXT / f"{lang}wiki.jsonl.xz", "rt", encoding="utf-8") as lines:
         texts = ["{title}\n\n{text}".format(**json.loads(line)) for line in lines]
     random.Random(0).shuffle(texts)
     held_out = training = 0

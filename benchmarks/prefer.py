@@ -46,32 +46,15 @@ def main() -> None:
         after = read(work / "model", folder / "conversations")
         print(f"after: {after}; {facts['preference']}; {facts['dropped']}", flush=True)
     measures = facts["preference"]["en"]
-    report(
-        [
-            result(
-                f"DPO, {options.steps} steps: margin on held-out pairs (target: above 0)",
-                [measures["margin"]],
-                [1.0],
-                peer_name="one nat",
-                unit="nats",
-            ),
-            result(
-                f"DPO, {options.steps} steps: held-out pairs whose better answer gained",
-                [measures["accuracy"]],
-                [0.5],
-                peer_name="by chance",
-                unit="share",
-            ),
-            result(
-                f"DPO, {options.steps} steps: grounded exact match (target: at least 0.99)",
-                [after.exact_match],
-                [before.exact_match],
-                peer_name="before",
-                unit="share",
-            ),
-        ],
-        options.json,
-    )
+    rows = [
+        result(f"DPO, {options.steps} steps: {what}", [ours], [peer], peer_name=name, unit=unit)
+        for what, ours, peer, name, unit in (
+            ("margin on held-out pairs (target: above 0)", measures["margin"], 1.0, "one nat", "nats"),
+            ("held-out pairs whose better answer gained", measures["accuracy"], 0.5, "by chance", "share"),
+            ("grounded exact match (target: at least 0.99)", after.exact_match, before.exact_match, "before", "share"),
+        )
+    ]
+    report(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ The other benchmarks of adaptation start here, too: `--work FOLDER` keeps what i
 
 import importlib.util
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 
-from common import arguments, report, result
+from common import DATA, arguments, report, result
 from wikigpt.adapt.settings import RATES, AdapterSettings
 from wikigpt.artifacts import read_json, write_json
 from wikigpt.chat.engine import Engine
@@ -33,7 +32,6 @@ from wikigpt.train import TrainConfig
 from wikigpt.train.machine import physical_cores
 from wikigpt.tune import finetune
 
-DATA = Path(os.environ.get("WIKIGPT_DATA") or Path(__file__).parents[2] / "shared" / "data") / "text"
 ARTICLES = 3000
 TOGETHER = 50  # questions answered at a time
 LORA = AdapterSettings(method="lora", learning_rate=RATES["lora"] / 10)  # as for every base of somebody else
@@ -97,7 +95,7 @@ def prepare(folder: Path) -> None:
     prepare_base(folder)
     recipe = load_recipe("small", ["instruct.validation_conversations=600", "instruct.pairs={weight=1, maximum=1000}"])
     settings = recipe.corpus.model_dump(exclude={"inputs", "lang", "max_documents", "report"})
-    build_corpus([DATA / "enwiki.jsonl.xz"], folder / "corpus", lang="en", max_documents=ARTICLES, **settings)
+    build_corpus([DATA / "text" / "enwiki.jsonl.xz"], folder / "corpus", lang="en", max_documents=ARTICLES, **settings)
     build_conversations(folder / "corpus", folder / "conversations", settings=recipe.instruct, seed=0)
 
 
@@ -125,7 +123,7 @@ def tuned_model(folder: Path, minutes: float = 15) -> Path:
             adapter=LORA,
             merge=True,
         )
-        kept = {k: facts[k] for k in ("step", "held_out_loss", "trained_share", "tokens_per_second") if k in facts}
+        kept = {k: facts[k] for k in ("steps", "held_out_loss", "trained_share", "tokens_per_second")}
         write_json(folder / "tuned-facts.json", {**kept, "seconds": time.perf_counter() - begin})
     return output
 

@@ -19,7 +19,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import random
 import shutil
 import tempfile
@@ -32,7 +31,7 @@ from typing import Any
 import torch
 import yaml
 
-from common import arguments, report, result
+from common import DATA, arguments, report, result
 from smollm2 import LORA, TRAINING, prepare_base
 from wikigpt.adapt import TaskRunner, load_templates
 from wikigpt.adapt.examples import Row
@@ -44,7 +43,6 @@ from wikigpt.train import TrainConfig
 from wikigpt.train.machine import physical_cores
 from wikigpt.tune import finetune
 
-DATA = Path(os.environ.get("WIKIGPT_DATA") or Path(__file__).parents[2] / "shared" / "data")
 LONGEST = 400  # characters of a text
 TO_LEARN = 1000
 CHOSEN, WRITTEN = 100, 60  # texts to measure on

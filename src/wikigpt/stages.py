@@ -107,7 +107,7 @@ def pretrain(
 
     from wikigpt.launch import is_main
     from wikigpt.model import Transformer, save_model
-    from wikigpt.model.importing import IMPORTED, origin_of
+    from wikigpt.model.importing import origin_of
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
     from wikigpt.tokens.shards import shards_sha256
     from wikigpt.train import CausalLM, MaskedLM, train
@@ -138,9 +138,7 @@ def pretrain(
     card = model_card("base model" if causal else "masked language model", facts)
     if is_main():
         with in_plain_words(output):
-            save_model(network, output, tokenizer=tokenizer, card=card)
-            if base is not None and (others := origin_of(base)):
-                write_json(output / IMPORTED, others)
+            save_model(network, output, tokenizer=tokenizer, card=card, origin=origin_of(base) if base else None)
     return facts
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from wikigpt.corpus.dump import Damage
+from wikigpt.corpus.write import MANIFEST
 from wikigpt.errors import UserError
 
 BLOCK = 1 << 20
@@ -345,7 +346,7 @@ def list_inputs(inputs: Iterable[Path], output: Path) -> list[Path]:
         if path == STDIN:
             files.append(path)
         elif path.is_dir():
-            if (path / "corpus.json").is_file():
+            if (path / MANIFEST).is_file():
                 raise UserError(
                     f"{path} is a corpus already, and as rows it would lose its infoboxes; to join wikis, give all "
                     "their dumps in one command."

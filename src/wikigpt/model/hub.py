@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, read_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, read_json, write_json
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, FamilyName, ModelConfig
 from wikigpt.model.transformer import Transformer
@@ -20,6 +20,7 @@ from wikigpt.tokens import load_tokenizer
 from wikigpt.tokens.tokenizer import END_OF_TEXT, IM_END, PAD
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+IMPORTED = "import.json"  # what says of a model folder that others trained the model
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # Our field -> its key in config.json, and what transformers takes where the key is absent (it leaves out
@@ -254,12 +255,15 @@ def to_hub_weights(model: Transformer, weights: dict[str, Tensor]) -> dict[str, 
     return {name: (t.t() if _is_transposed(family, name) else t).contiguous() for name, t in joined.items()}
 
 
-def save_model(model: Transformer, folder: Path, *, tokenizer: Path, card: str = "") -> None:
+def save_model(
+    model: Transformer, folder: Path, *, tokenizer: Path, card: str = "", origin: dict[str, Any] | None = None
+) -> None:
     """Write a complete model folder, atomically: configuration, fp32 weights, tokenizer, model card.
 
     Args:
         tokenizer: folder whose tokenizer files are copied.
         card: text of the model card `README.md`.
+        origin: what is known of the model of others that this one is or was made from.
     """
     check_output_folder(folder, "config.json")
     loaded = load_tokenizer(tokenizer)
@@ -280,6 +284,8 @@ def save_model(model: Transformer, folder: Path, *, tokenizer: Path, card: str =
                 shutil.copyfile(tokenizer / name, target / name)
         if card:
             (target / "README.md").write_text(card, encoding="utf-8")
+        if origin:
+            write_json(target / IMPORTED, origin)
 
 
 def write_weights(model: Transformer, path: Path) -> None:

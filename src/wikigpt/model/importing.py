@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, read_json, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, read_json
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.model.gguf import GGUFFile, load_gguf, read_config, read_tokenizer, tokenizer_settings
-from wikigpt.model.hub import from_hub_config, load_model, save_model
+from wikigpt.model.hub import IMPORTED, from_hub_config, load_model, save_model
 from wikigpt.model.transformer import Transformer
 from wikigpt.tokens.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, IM_END, IM_START, load_tokenizer
 
 NEEDED_TOKENS = (END_OF_TEXT, IM_START, IM_END)  # what opens an article, and ChatML's two
-IMPORTED = "import.json"  # what says of a model folder that others trained the model
 # Of a repository on the hub: weights as safetensors alone, and what describes them.
 DOWNLOADED = ("*.safetensors", "*.json", "*.jinja")
 
@@ -41,16 +40,15 @@ def import_model(source: Path, output: Path, *, name: str = "") -> dict[str, Any
         tokenizer = Path(temporary)
         added = save_pretrained_tokenizer(source, tokenizer)
         model = load_pretrained(source, load_tokenizer(tokenizer))
-        save_model(model, output, tokenizer=tokenizer, card=_card(name or source.name, model.config))
-    facts = {
-        "source": name or source.name,
-        "family": model.config.family,
-        "parameters": model.config.n_parameters,
-        "vocab_size": model.config.vocab_size,
-        "context_length": model.config.context_length,
-        "added_tokens": added,
-    }
-    write_json(output / IMPORTED, facts)
+        facts: dict[str, Any] = {
+            "source": name or source.name,
+            "family": model.config.family,
+            "parameters": model.config.n_parameters,
+            "vocab_size": model.config.vocab_size,
+            "context_length": model.config.context_length,
+            "added_tokens": added,
+        }
+        save_model(model, output, tokenizer=tokenizer, card=_card(facts["source"], model.config), origin=facts)
     return facts
 
 

@@ -11,13 +11,12 @@ from tokenizers import Tokenizer
 from wikigpt.adapt.files import check_adaptable, extract, save_adapter
 from wikigpt.adapt.methods import adapt, plain, trained_share
 from wikigpt.adapt.settings import AdapterSettings
-from wikigpt.artifacts import check_output_folder, fingerprint, read_json, sha256_file, write_json
+from wikigpt.artifacts import check_output_folder, fingerprint, read_json, sha256_file
 from wikigpt.cards import adapter_card, model_card
 from wikigpt.errors import UserError
 from wikigpt.launch import is_main, launched
 from wikigpt.model import FAMILIES, Transformer, save_model
 from wikigpt.model.importing import (
-    IMPORTED,
     check_pretrained,
     load_pretrained,
     origin_of,
@@ -182,9 +181,9 @@ class Learner:
             else:
                 plain(self.model, keep=True)
                 card = model_card("chat model", facts)
-                save_model(self.model, self.output, tokenizer=self.tokenizer_folder, card=card)
-                if origin := origin_of(self.base):  # so that what is made of this is taught gently, too
-                    write_json(self.output / IMPORTED, origin)
+                # With its origin, so that what is made of this is taught gently, too.
+                origin = origin_of(self.base)
+                save_model(self.model, self.output, tokenizer=self.tokenizer_folder, card=card, origin=origin)
 
 
 def load_teacher(source: Path) -> tuple[Tokenizer, Transformer]:
