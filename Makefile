@@ -36,7 +36,7 @@ test: lint  ## style, types, and the fast test suite
 	$(BIN)/python -m pytest
 
 test-slow: lint  ## heavier checks: a whole demo run and its figures
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout 3600
 
 bench: $(VENV)/.installed-dev  ## compare with peers; writes benchmarks/*.json and benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py

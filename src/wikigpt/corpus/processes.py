@@ -1,21 +1,32 @@
-"""Shards cleaned by several processes of this machine."""
+"""Shards cleaned by several processes of this machine.
+
+Each process has a pipe of its own and a thread here that hands it one shard at a time. Pools whose processes share a
+queue (`concurrent.futures`, `multiprocessing.Pool`) wait forever if one dies while it holds the queue's lock or has
+sent half a result; here such a pipe just ends, and it is known on which shard the process died.
+"""
 
 import os
 import signal
 import sys
+import threading
+import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from types import ModuleType
+from typing import Any, TypeVar
 
 from wikigpt.corpus.cleaned import Cleaned, Settings
 from wikigpt.corpus.shards import Shard
 from wikigpt.corpus.survivors import Clean, PutDown, Results, alone
 
+T = TypeVar("T")
 _THREADS = "OPENBLAS_NUM_THREADS"
+_SPAWN = get_context("spawn")  # works everywhere and does not copy a parent that has threads
+_starting = threading.Lock()
 
 
 def in_processes(
@@ -27,47 +38,35 @@ def in_processes(
     put_down: PutDown | None,
 ) -> Results:
     """Clean shards by `clean` in so many processes; see `executors.clean_all` for `put_down`."""
+    idle = deque(_Process() for _ in range(workers))  # as many as there are threads
+    threads = ThreadPoolExecutor(workers)
     waiting: deque[tuple[Shard, Future[Cleaned]]] = deque()
-    pool = _pool(workers)
 
-    def submit(shard: Shard) -> None:
+    def work(shard: Shard) -> Cleaned:
+        process = idle.popleft()
         try:
-            with _as_children_start():
-                task = pool.submit(_clean_and_put_down, shard, settings, secret, clean, put_down)
-                waiting.append((shard, task))
-        except BrokenProcessPool:  # a shard before it has killed a process meanwhile
-            waiting.append((shard, _broken()))
+            cleaned = process.call(_clean_and_put_down, shard, settings, secret, clean, put_down)
+            if cleaned is None:
+                cleaned = alone(shard, lambda piece: process.call(clean, piece, settings, secret), settings)
+            return cleaned
+        finally:
+            idle.append(process)
 
     def result() -> tuple[Shard, Cleaned]:
-        nonlocal pool
         shard, future = waiting.popleft()
-        try:
-            return shard, future.result()
-        except BrokenProcessPool:
-            # Nobody knows which of the shards under way did it: this one goes alone, the others start anew.
-            pool.shutdown(wait=True, cancel_futures=True)
-            pool = _pool(workers)
-            others = [later for later, _ in waiting]
-            waiting.clear()
-            cleaned = alone(shard, lambda piece: _in_one_process(piece, settings, secret, clean), settings)
-            for other in others:
-                submit(other)
-            return shard, cleaned
+        return shard, future.result()
 
     try:
         for shard in shards:
-            submit(shard)
+            waiting.append((shard, threads.submit(work, shard)))
             if len(waiting) > 2 * workers:
                 yield result()
         while waiting:
             yield result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # "spawn" works everywhere and does not copy a parent that has threads.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+        threads.shutdown(wait=True, cancel_futures=True)
+        for process in idle:
+            process.end()
 
 
 def _clean_and_put_down(
@@ -77,19 +76,60 @@ def _clean_and_put_down(
     return put_down(shard.number, cleaned) if put_down else cleaned
 
 
-def _broken() -> "Future[Cleaned]":
-    future: Future[Cleaned] = Future()
-    future.set_exception(BrokenProcessPool())
-    return future
+class _Process:
+    """Another process that does one thing at a time; it starts with the first one, and anew when it has died."""
 
+    def __init__(self) -> None:
+        self._process: Any = None
+        self._pipe: Connection | None = None
 
-def _in_one_process(shard: Shard, settings: Settings, secret: bytes | None, clean: Clean) -> Cleaned | None:
-    """Clean a shard in a process of its own; None if that dies."""
-    with _pool(1) as pool, _as_children_start():
+    def call(self, function: Callable[..., T], *arguments: object) -> T | None:
+        """What the function returns there; None if the process dies of it. What it raises there is raised here."""
+        pipe = self._pipe or self._start()
         try:
-            return pool.submit(clean, shard, settings, secret).result()
-        except BrokenProcessPool:
+            pipe.send((function, arguments))
+            returned, raised = pipe.recv()
+        except (EOFError, OSError):
+            self.end()
             return None
+        if raised is not None:
+            raise raised
+        result: T = returned
+        return result
+
+    def end(self) -> None:
+        """End the process, which has nothing to do or is dead."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._process.join()
+            self._pipe = None
+
+    def _start(self) -> Connection:
+        ours, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(theirs,), daemon=True)
+        with _starting, _as_children_start():
+            self._process.start()
+        theirs.close()  # the process holds the only other one, so that this end hears of its death
+        self._pipe = ours
+        return ours
+
+
+def _serve(pipe: Connection) -> None:
+    """Call the functions that come out of the pipe, until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        returned: Any = None
+        raised: Exception | None = None
+        try:
+            returned = function(*arguments)
+        except Exception as error:
+            error.add_note(f"in another process:\n{traceback.format_exc()}")
+            raised = error
+        pipe.send((returned, raised))
 
 
 @contextmanager
@@ -111,8 +151,3 @@ def _as_children_start() -> Iterator[None]:
             del os.environ[_THREADS]
         else:
             os.environ[_THREADS] = before
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
