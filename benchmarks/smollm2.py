@@ -90,12 +90,18 @@ def main() -> None:
 
 def prepare(folder: Path) -> None:
     """Write `base` (the model) and `conversations`, where they are not there yet."""
+    prepare_base(folder)
+    prepare_conversations(folder, ARTICLES, validation_conversations=600)
+
+
+def prepare_conversations(folder: Path, articles: int, validation_conversations: int) -> None:
+    """Write `conversations` from the first so many articles, where they are not there yet."""
     if (folder / "conversations" / "instruct.json").is_file():
         return
-    prepare_base(folder)
-    recipe = load_recipe("small", ["instruct.validation_conversations=600", "instruct.pairs={weight=1, maximum=1000}"])
+    held_out = f"instruct.validation_conversations={validation_conversations}"
+    recipe = load_recipe("small", [held_out, "instruct.pairs={weight=1, maximum=1000}"])
     settings = recipe.corpus.model_dump(exclude={"inputs", "lang", "max_documents", "report"})
-    build_corpus([DATA / "text" / "enwiki.jsonl.xz"], folder / "corpus", lang="en", max_documents=ARTICLES, **settings)
+    build_corpus([DATA / "text" / "enwiki.jsonl.xz"], folder / "corpus", lang="en", max_documents=articles, **settings)
     build_conversations(folder / "corpus", folder / "conversations", settings=recipe.instruct, seed=0)
 
 

@@ -1,5 +1,6 @@
 """Distillation: its losses and gradients, resuming, what a teacher is worth, and where answers come from."""
 
+import copy
 import json
 import shutil
 import threading
@@ -13,12 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from wikigpt.errors import UserError
-from wikigpt.model import ModelConfig, Transformer, save_model
+from wikigpt.model import ModelConfig, Transformer, cpu, save_model
 from wikigpt.tokens import Shard
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
 from wikigpt.train import Chat, Distill, HiddenStates, TrainConfig, distill, read_metrics, train
 from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.checkpoint import checkpoints
+from wikigpt.train.distill import narrowed
 from wikigpt.train.tuning import DistillConfig
 from wikigpt.tune import answers
 from wikigpt.tune import distill as distill_stage
@@ -90,6 +92,27 @@ def test_under_autocast_the_loss_stays_near_and_both_models_are_in_bf16():
     assert all(g.isfinite().all() and g.dtype == torch.float32 for g in gradients(student, loss))
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_teacher_takes_half_the_memory_under_autocast_and_thinks_the_same(fused):
+    if fused and not cpu.available():
+        pytest.skip(cpu.unavailable_because())
+    teacher, rows = model(1), batch()
+    with torch.no_grad():  # the product's type rounds the matrices anyway; here the embedding, too
+        for module in (teacher.model.embed_tokens, teacher.lm_head):
+            module.weight.copy_(module.weight.bfloat16())
+    kept, small = copy.deepcopy(teacher), copy.deepcopy(teacher)
+    kept.fuse(fused)
+    small.fuse(fused)
+    matrices = [p for p in small.parameters() if p.dim() > 1]
+    assert narrowed(small) is small and all(p.dtype == torch.float32 for p in matrices)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        narrowed(small)
+        own, others = (m.model(rows.input_ids, rows.document_ids) for m in (small, kept))
+    assert all(p.dtype == (torch.bfloat16 if p.dim() > 1 else torch.float32) for p in small.parameters())
+    assert small.lm_head.weight is small.model.embed_tokens.weight and small.can_fuse()
+    assert own.dtype == torch.float32 and torch.equal(own, others)
+
+
 def test_held_out_is_plain_cross_entropy_and_rows_without_targets_cost_nothing():
     student, objective, rows = model(0), Distill(teacher=model(1)), batch()
     assert objective.evaluated.loss(student, rows).item() == Chat().loss(student, rows).item()
@@ -109,7 +132,7 @@ def test_hidden_states_are_compared_through_the_best_linear_map():
     student.model(rows.input_ids, rows.document_ids, states=own)
     with torch.no_grad():
         teacher.model(rows.input_ids, rows.document_ids, states=others)
-    loss = fitted.loss(own, others, where)
+    loss = fitted.loss(own, [states[where] for states in others], where)
     # By the formula, with numpy's own least squares in the place of ours.
     expected = 0.0
     for (i, j), projection in zip(fitted.layers, fitted.projections, strict=True):
@@ -121,7 +144,7 @@ def test_hidden_states_are_compared_through_the_best_linear_map():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert 0 < loss.item() < where.sum()  # better than knowing nothing, which is 1 a row
     twin = HiddenStates.fitted(teacher, teacher, rows)
-    assert twin.loss(others, others, where).item() == pytest.approx(0, abs=0.01)
+    assert twin.loss(others, [states[where] for states in others], where).item() == pytest.approx(0, abs=0.01)
     whole = Distill(teacher=teacher, hidden=fitted, mix=0.5).loss(student, rows)
     without = Distill(teacher=teacher, mix=0.5).loss(student, rows)
     assert whole.item() == pytest.approx(without.item() + loss.item(), rel=1e-5)

@@ -37,7 +37,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.to(self.weight.dtype), (x.shape[-1],), self.weight, self.eps)
 
 
-def make_norm(config: ModelConfig) -> nn.Module:
+def make_norm(config: ModelConfig) -> RMSNorm | nn.LayerNorm:
     """The family's norm over the residual stream: RMSNorm, or LayerNorm (Ba et al. 2016)."""
     kind = RMSNorm if FAMILIES[config.family].norm == "rms" else nn.LayerNorm
     return kind(config.d_model, config.epsilon)
@@ -158,6 +158,11 @@ class Attention(nn.Module):
         # Keys and values that a prompt learned as numbers puts in the place of its tokens' (`adapt.virtual`).
         self.prefix: nn.Module | None = None
 
+    @property
+    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear, nn.Linear]:
+        """Those of queries, keys, values and of what comes out."""
+        return self.q_proj, self.k_proj, self.v_proj, self.o_proj
+
     def forward(self, x: Tensor, angles: Angles | None, documents: Tensor | None, cache: LayerCache | None) -> Tensor:
         batch, n_tokens, _ = x.shape
         q = self.q_norm(self.q_proj(x).view(batch, n_tokens, self.n_heads, self.head_dim)).transpose(1, 2)
@@ -245,13 +250,12 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
     def can_fuse(self) -> bool:
-        """Whether there are operators for all of this block: plain fp32 matrices, RMSNorm and SwiGLU."""
-        attention, mlp = self.self_attn, self.mlp
-        if not isinstance(mlp, SwiGLU) or not isinstance(self.input_layernorm, RMSNorm):
+        """Whether there are operators for all of this block: plain matrices, SwiGLU, and RMSNorm in fp32."""
+        attention, mlp, norm = self.self_attn, self.mlp, self.input_layernorm
+        if not isinstance(mlp, SwiGLU) or not isinstance(norm, RMSNorm) or norm.weight.dtype != torch.float32:
             return False
-        projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
-        linear = [*projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-        return all(isinstance(m, nn.Linear) and m.bias is None and m.weight.dtype == torch.float32 for m in linear)
+        linear = [*attention.projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+        return all(isinstance(m, nn.Linear) and m.bias is None for m in linear)
 
     def _by_operators(self, x: Tensor, angles: Angles | None, documents: Tensor | None) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
@@ -259,12 +263,15 @@ class Block(nn.Module):
         assert isinstance(mlp, SwiGLU) and isinstance(first, RMSNorm) and isinstance(second, RMSNorm) and angles
         dtype = cpu.product_dtype()
         q_gain, k_gain = (m.weight if isinstance(m, RMSNorm) else None for m in (attention.q_norm, attention.k_norm))
+        # The operators take fp32; the matrices of a teacher are kept in less (`train.distill.narrowed`).
+        q_proj, k_proj, v_proj, o_proj = (m.weight.float() for m in attention.projections)
+        gate, up, down = (m.weight.float() for m in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
         q, k, v = cpu.norm_qkv(
             x,
             first.weight,
-            attention.q_proj.weight,
-            attention.k_proj.weight,
-            attention.v_proj.weight,
+            q_proj,
+            k_proj,
+            v_proj,
             q_gain,
             k_gain,
             *angles,
@@ -275,8 +282,7 @@ class Block(nn.Module):
         )
         if attention.prefix is not None:
             k, v = attention.prefix(k, v, angles)
-        x = cpu.project_add(cpu_attention(q, k, v, documents), attention.o_proj.weight, x, dtype=dtype)
-        gate, up, down = mlp.gate_proj.weight, mlp.up_proj.weight, mlp.down_proj.weight
+        x = cpu.project_add(cpu_attention(q, k, v, documents), o_proj, x, dtype=dtype)
         return cpu.norm_swiglu(x, second.weight, gate, up, down, second.eps, dtype=dtype)
 
 
@@ -325,6 +331,13 @@ class Decoder(nn.Module):
         assert isinstance(block, Block)
         return block.self_attn.attend
 
+    @property
+    def stream_dtype(self) -> torch.dtype:
+        """Of the residual stream: that of the gains which norm it, also where matrices are kept in less."""
+        block = self.layers[0]
+        assert isinstance(block, Block)
+        return block.input_layernorm.weight.dtype
+
     def forward(
         self,
         input_ids: Tensor,
@@ -340,7 +353,7 @@ class Decoder(nn.Module):
         else:
             positions = cache.positions(n_tokens)
             caches = [*cache.layers(n_tokens)]
-        x = self.embed_tokens(input_ids)
+        x = self.embed_tokens(input_ids).to(self.stream_dtype)
         angles: Angles | None = None
         if self.embed_positions is None:
             by_head = positions if cache is None else positions[:, None]  # [batch, heads, tokens]

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from wikigpt.model import Transformer
 from wikigpt.model.transformer import block_causal_attention
@@ -14,15 +13,20 @@ from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.objectives import Chat, Objective
 
 Divergence = Literal["forward", "reverse"]
-# Numbers in the logits of a chunk of rows, 4 MB in fp32 (up to five tensors of that size stand beside each other); a
-# GPU wants more work at a time. With fewer rows than the least, adding up the gradient of the head would take over.
+# Numbers in the logits of a chunk of rows, 4 MB in fp32. A GPU wants more work at a time. With fewer rows than the
+# least, adding up the gradient of the head would take over.
 CHUNK_LOGITS, CHUNK_LOGITS_GPU, LEAST_ROWS = 2**20, 2**24, 64
 RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
 
 
 def chunk_rows(head: Tensor) -> int:
     """How many rows of logits `[rows, vocab]` to hold at a time, for a head `[vocab, width]`."""
-    return max(LEAST_ROWS, (CHUNK_LOGITS if head.device.type == "cpu" else CHUNK_LOGITS_GPU) // head.shape[0])
+    return max(LEAST_ROWS, chunk_logits(head) // head.shape[0])
+
+
+def chunk_logits(head: Tensor) -> int:
+    """How many logits to compute with at a time."""
+    return CHUNK_LOGITS if head.device.type == "cpu" else CHUNK_LOGITS_GPU
 
 
 def chunked_distillation(
@@ -75,39 +79,25 @@ class _ChunkedDistillation(torch.autograd.Function):
         mix: float,
         prompts: float,
     ) -> Tensor:
-        rows = chunk_rows(head)
+        # Of this many rows there are logits in the type of the products, of some of them at a time also in fp32.
+        rows, some = 4 * chunk_rows(head), max(1, chunk_logits(head) // head.shape[0])
+        some_tokens = max(1, chunk_logits(head) // head.shape[1])  # whose gradient is computed at a time
         loss = hidden.new_zeros((), dtype=torch.float32)
         weight = head.detach().to(hidden.dtype)
         d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head)
+        logits = [hidden.new_empty(min(rows, hidden.shape[0]), head.shape[0]) for _ in range(2 if mix else 1)]
         for start in range(0, hidden.shape[0], rows):
-            part, answers = hidden[start : start + rows].detach(), targets[start : start + rows, None]
-            known = (answers != IGNORE).float()
-            answers = answers.clamp_min(0)
-            logits = F.linear(part, weight).float()
-            log_sums = logits.logsumexp(-1, keepdim=True)
-            loss += (1 - mix) * ((log_sums - logits.gather(1, answers)) * known).sum()
-            # The gradient of a sum over rows of cross-entropy: p - 1 at the answer, p elsewhere, for p = softmax.
-            errors = (logits - log_sums).exp_().mul_((1 - mix) * known)
-            errors.scatter_add_(1, answers, (mix - 1) * known)
-            if mix:
-                counts = mix * torch.where(known > 0, 1.0, prompts)
-                student = _log_softmax_(logits.div_(temperature))
-                teacher = F.linear(teacher_hidden[start : start + rows], teacher_head).float()
-                teacher = _log_softmax_(teacher.div_(temperature))
-                if reverse:
-                    p = student.exp()
-                    difference = student.sub_(teacher)
-                    kl = torch.linalg.vecdot(p, difference)
-                    difference.sub_(kl[:, None]).mul_(p)
-                else:
-                    q = teacher.exp()
-                    kl = torch.linalg.vecdot(q, teacher.sub_(student))
-                    difference = student.exp_().sub_(q)
-                errors.addcmul_(difference, counts, value=temperature)
-                loss += temperature**2 * (counts[:, 0] * kl).sum()
-            narrow = errors.to(hidden.dtype)
-            torch.mm(narrow, weight, out=d_hidden[start : start + rows])
-            d_head += narrow.T @ part
+            where = slice(start, start + rows)
+            part, answers = hidden[where].detach(), targets[where]
+            student, *others = (buffer[: len(part)] for buffer in logits)
+            torch.mm(part, weight.T, out=student)
+            for teacher in others:
+                torch.mm(teacher_hidden[where], teacher_head.T, out=teacher)
+            for piece in zip(*(x.split(some) for x in (answers, student, *others)), strict=True):
+                loss += _errors_(*piece, reverse=reverse, temperature=temperature, mix=mix, prompts=prompts)
+            torch.mm(student, weight, out=d_hidden[where])
+            for gradient, errors in zip(d_head.split(some_tokens), student.split(some_tokens, 1), strict=True):
+                gradient += errors.T @ part
         ctx.save_for_backward(d_hidden, d_head)
         return loss
 
@@ -117,9 +107,43 @@ class _ChunkedDistillation(torch.autograd.Function):
         return d_hidden.mul_(grad), d_head.mul_(grad), *(None,) * 7
 
 
-def _log_softmax_(logits: Tensor) -> Tensor:
-    """`logits.log_softmax(-1)` in place."""
-    return logits.sub_(logits.logsumexp(-1, keepdim=True))
+def _errors_(
+    answers: Tensor,
+    student: Tensor,
+    teacher: Tensor | None = None,
+    *,
+    reverse: bool,
+    temperature: float,
+    mix: float,
+    prompts: float,
+) -> Tensor:
+    """The loss of a few rows, an fp32 scalar; the student's logits become the loss's gradient in place."""
+    known = (answers != IGNORE)[:, None].float()
+    answers = answers.clamp_min(0)[:, None]
+    log_p = student.log_softmax(-1, torch.float32)
+    loss = (mix - 1) * (log_p.gather(1, answers) * known).sum()
+    # The gradient of a sum over rows of cross-entropy: p - 1 at the answer, p elsewhere.
+    errors = log_p.exp().mul_((1 - mix) * known)
+    errors.scatter_add_(1, answers, (mix - 1) * known)
+    if teacher is not None:
+        counts = mix * torch.where(known > 0, 1.0, prompts)
+        if temperature != 1:
+            log_p = (student.float() / temperature).log_softmax(-1)
+            teacher = teacher.float() / temperature
+        log_q = teacher.log_softmax(-1, torch.float32)
+        if reverse:
+            p = log_p.exp()
+            difference = log_p.sub_(log_q)
+            kl = torch.linalg.vecdot(p, difference)
+            difference.sub_(kl[:, None]).mul_(p)
+        else:
+            q = log_q.exp()
+            kl = torch.linalg.vecdot(q, log_q.sub_(log_p))
+            difference = log_p.exp_().sub_(q)
+        errors.addcmul_(difference, counts, value=temperature)
+        loss += temperature**2 * (counts[:, 0] * kl).sum()
+    student.copy_(errors)
+    return loss
 
 
 @dataclass(frozen=True)
@@ -166,12 +190,33 @@ class HiddenStates:
         return cls(pairs, tuple(projections), tuple(scales), weight)
 
     def loss(self, student: list[Tensor], teacher: list[Tensor], where: Tensor) -> Tensor:
-        """Weighted mean squared error, relative to the teacher's mean square, summed over the rows in `where`."""
+        """Weighted mean squared error, relative to the teacher's mean square, summed over the rows in `where`.
+
+        Args:
+            student: what each block puts out, `[batch, tokens, width]`.
+            teacher: the rows in `where` of what each block puts out, `[rows, width]`.
+        """
         total = torch.zeros((), device=where.device)
         for (i, j), projection, scale in zip(self.layers, self.projections, self.scales, strict=True):
-            x, y = student[i][where].float(), teacher[j][where].float()
-            total = total + (x @ projection.to(x.device) - y).square().mean(-1).sum() / scale
-        return self.weight / len(self.layers) * total
+            factor = self.weight / (len(self.layers) * scale * projection.shape[1])
+            mapped: Tensor = _SquaredError.apply(student[i][where], projection.to(where.device), teacher[j], factor)
+            total = total + mapped
+        return total
+
+
+class _SquaredError(torch.autograd.Function):
+    """`factor * (x @ projection - y).square().sum()`, of which only x's gradient is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, projection: Tensor, y: Tensor, factor: float) -> Tensor:
+        error = torch.addmm(y.float(), x.float(), projection, beta=-1)
+        ctx.save_for_backward((2 * factor * error @ projection.T).to(x.dtype))
+        return factor * error.square_().sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (d_x,) = ctx.saved_tensors
+        return d_x.mul_(grad), None, None, None
 
 
 @dataclass(frozen=True)
@@ -181,8 +226,8 @@ class Distill(Chat):
     Held-out data is measured by plain cross-entropy, as for `Chat`, so that both can be compared.
 
     Args:
-        teacher: of the same tokenizer; its weights are not changed, but it moves to the student's device and attends
-            by the operators that the student uses.
+        teacher: of the same tokenizer. It moves to the student's device and attends by the operators that the student
+            uses; its matrices are rounded to the type that training multiplies in.
         divergence: "forward" covers all that the teacher finds likely, "reverse" seeks what it finds likeliest.
         mix: share of the divergence in the loss; the rest is cross-entropy.
         prompts: what the teacher thinks of a token that the assistant does not say, beside one that it says.
@@ -204,8 +249,9 @@ class Distill(Chat):
         others: list[Tensor] | None = [] if self.hidden else None
         # First, so that what its blocks take is free again when the student's activations stand in memory.
         with torch.no_grad():
-            teacher = alongside(self.teacher, model)
+            teacher = narrowed(alongside(self.teacher, model))
             teacher_hidden = teacher.model(batch.input_ids, batch.document_ids, states=others)[where]
+            others = others and [states[answers] for states in others]
         hidden = model.model(batch.input_ids, batch.document_ids, states=own)[where]
         loss = chunked_distillation(
             hidden,
@@ -237,3 +283,14 @@ def alongside(frozen: Transformer, model: Transformer) -> Transformer:
     if fused != (frozen.model.attend is not block_causal_attention):
         frozen.fuse(fused)
     return frozen.eval().requires_grad_(False)
+
+
+def narrowed(frozen: Transformer) -> Transformer:
+    """A model whose matrices are kept as autocast would round them for each product: half the memory in bf16."""
+    device = frozen.lm_head.weight.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        for module in frozen.modules():
+            if isinstance(module, nn.Linear | nn.Embedding) and module.weight.dtype != dtype:
+                module.to(dtype)
+    return frozen
