@@ -55,7 +55,7 @@ def main() -> None:
         )
         for what, unit, figure in (
             ("held-out loss (target: below 1 in 3 of 3 seeds)", "nats", lambda outcome: outcome[0]),
-            (f"grounded exact match, {n} questions (target: above 1 in 3 of 3)", "share", lambda outcome: outcome[1].exact_match),
+            (f"grounded exact match, {n} questions (target: above 1 in 3 of 3)", "share", lambda o: o[1].exact_match),
         )
     ]
     report(rows, options.json)

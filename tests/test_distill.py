@@ -17,7 +17,7 @@ from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, cpu, save_model
 from wikigpt.tokens import Shard
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
-from wikigpt.train import Chat, Distill, HiddenStates, TrainConfig, distill, read_metrics, train
+from wikigpt.train import Chat, Distill, HiddenStates, TrainConfig, chunks, distill, read_metrics, train
 from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.checkpoint import checkpoints
 from wikigpt.train.distill import narrowed
@@ -73,6 +73,7 @@ def gradients(student: Transformer, loss: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize(("chunk", "prompts"), [(64, 0.0), (5, 0.0), (7, 0.3)])
 def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, divergence, temperature, mix, chunk, prompts):
     monkeypatch.setattr(distill, "chunk_rows", lambda head: chunk)
+    monkeypatch.setattr(chunks, "CHUNK_LOGITS", 3 * VOCAB)
     student, teacher, rows = model(0), model(1, width=48, vocab=VOCAB + 6), batch()
     objective = Distill(teacher=teacher, divergence=divergence, temperature=temperature, mix=mix, prompts=prompts)
     loss, expected = objective.loss(student, rows), by_the_book(student, objective, rows)

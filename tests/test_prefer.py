@@ -26,7 +26,7 @@ from wikigpt.recipe import CONTINUED, dump_recipe, load_recipe
 from wikigpt.tokens import Shard, open_shards
 from wikigpt.tokens.pairs import Pair, read_pairs, write_pair_tokens
 from wikigpt.tokens.tokenizer import build_tokenizer, load_tokenizer
-from wikigpt.train import PairPacker, Prefer, TrainConfig, evaluate_shards, prefer, read_metrics, train
+from wikigpt.train import PairPacker, Prefer, TrainConfig, chunks, evaluate_shards, prefer, read_metrics, train
 from wikigpt.train.batches import IGNORE
 from wikigpt.train.checkpoint import checkpoints
 from wikigpt.train.tuning import PreferConfig
@@ -136,6 +136,7 @@ VARIANTS = {
 @pytest.mark.parametrize("chunk", [64, 5])
 def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, variant, chunk):
     monkeypatch.setattr(prefer, "chunk_rows", lambda head: chunk)
+    monkeypatch.setattr(chunks, "CHUNK_LOGITS", 3 * VOCAB)
     policy, shard = model(0), pairs(SIZES)
     objective = Prefer(**{**variant, "reference": model(1) if variant.get("reference") else None})
     packer = objective.packer(shard, 40, 0)

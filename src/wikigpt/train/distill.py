@@ -10,23 +10,11 @@ from torch import Tensor, nn
 from wikigpt.model import Transformer
 from wikigpt.model.transformer import block_causal_attention
 from wikigpt.train.batches import IGNORE, Batch
+from wikigpt.train.chunks import back_through_head, chunk_rows, piece_rows
 from wikigpt.train.objectives import Chat, Objective
 
 Divergence = Literal["forward", "reverse"]
-# Numbers in the logits of a chunk of rows, 4 MB in fp32. A GPU wants more work at a time. With fewer rows than the
-# least, adding up the gradient of the head would take over.
-CHUNK_LOGITS, CHUNK_LOGITS_GPU, LEAST_ROWS = 2**20, 2**24, 64
 RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
-
-
-def chunk_rows(head: Tensor) -> int:
-    """How many rows of logits `[rows, vocab]` to hold at a time, for a head `[vocab, width]`."""
-    return max(LEAST_ROWS, chunk_logits(head) // head.shape[0])
-
-
-def chunk_logits(head: Tensor) -> int:
-    """How many logits to compute with at a time."""
-    return CHUNK_LOGITS if head.device.type == "cpu" else CHUNK_LOGITS_GPU
 
 
 def chunked_distillation(
@@ -79,12 +67,10 @@ class _ChunkedDistillation(torch.autograd.Function):
         mix: float,
         prompts: float,
     ) -> Tensor:
-        # Of this many rows there are logits in the type of the products, of some of them at a time also in fp32.
-        rows, some = 4 * chunk_rows(head), max(1, chunk_logits(head) // head.shape[0])
-        some_tokens = max(1, chunk_logits(head) // head.shape[1])  # whose gradient is computed at a time
+        rows, some = chunk_rows(head), piece_rows(head)
         loss = hidden.new_zeros((), dtype=torch.float32)
         weight = head.detach().to(hidden.dtype)
-        d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head)
+        d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head) if ctx.needs_input_grad[1] else None
         logits = [hidden.new_empty(min(rows, hidden.shape[0]), head.shape[0]) for _ in range(2 if mix else 1)]
         for start in range(0, hidden.shape[0], rows):
             where = slice(start, start + rows)
@@ -95,16 +81,14 @@ class _ChunkedDistillation(torch.autograd.Function):
                 torch.mm(teacher_hidden[where], teacher_head.T, out=teacher)
             for piece in zip(*(x.split(some) for x in (answers, student, *others)), strict=True):
                 loss += _errors_(*piece, reverse=reverse, temperature=temperature, mix=mix, prompts=prompts)
-            torch.mm(student, weight, out=d_hidden[where])
-            for gradient, errors in zip(d_head.split(some_tokens), student.split(some_tokens, 1), strict=True):
-                gradient += errors.T @ part
+            back_through_head(student, part, weight, d_hidden[where], d_head)
         ctx.save_for_backward(d_hidden, d_head)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_head = ctx.saved_tensors  # scaled in place: a second head would be the step's largest tensor
-        return d_hidden.mul_(grad), d_head.mul_(grad), *(None,) * 7
+        return d_hidden.mul_(grad), d_head if d_head is None else d_head.mul_(grad), *(None,) * 7
 
 
 def _errors_(

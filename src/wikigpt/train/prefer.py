@@ -1,17 +1,18 @@
 """Preference tuning: of two answers the better one becomes likelier (Rafailov et al. 2023)."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from wikigpt.errors import UserError
 from wikigpt.model import Transformer
 from wikigpt.tokens import Shard
 from wikigpt.train.batches import IGNORE, Batch, Packer, Piece
-from wikigpt.train.distill import alongside, chunk_rows
+from wikigpt.train.chunks import back_through_head, chunk_rows, piece_rows
+from wikigpt.train.distill import alongside
 from wikigpt.train.objectives import Objective
 
 
@@ -59,20 +60,46 @@ def answer_logprobs(hidden: Tensor, head: Tensor, batch: Batch) -> Tensor:
     n_rows, n_pairs = len(batch.targets), int(pairs_in_rows(batch).max())
     rows = torch.arange(n_rows, device=where.device)[:, None]
     documents = (rows * 2 * n_pairs + batch.document_ids)[where]
-    pieces = chunk_rows(head)
-    parts = zip(hidden[where].split(pieces), batch.targets[where].split(pieces), strict=True)
-    chunks = [
-        checkpoint(_logprobs, part, head, wanted, use_reentrant=False, preserve_rng_state=False)
-        for part, wanted in parts
-    ]
-    logprobs = torch.cat(chunks)
+    states = hidden[where]
+    if torch.is_autocast_enabled(hidden.device.type):
+        states = states.to(torch.get_autocast_dtype(hidden.device.type))
+    logprobs: Tensor = _LogProbabilities.apply(states, head, batch.targets[where])
     sums = hidden.new_zeros(2, n_rows * 2 * n_pairs, dtype=torch.float32)
     sums = sums.index_add(1, documents, torch.stack([logprobs, torch.ones_like(logprobs)]))
     return sums.view(2, n_rows, n_pairs, 2)
 
 
-def _logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-    return -F.cross_entropy(F.linear(hidden, head).float(), targets, reduction="none")
+class _LogProbabilities(torch.autograd.Function):
+    """Of targets `[rows]`, in nats, from hidden states `[rows, width]` and a head `[vocab, width]`: fp32 `[rows]`."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, head, targets)
+        weight, rows, some = head.to(hidden.dtype), chunk_rows(head), piece_rows(head)
+        logprobs = hidden.new_empty(len(targets), dtype=torch.float32)
+        for start in range(0, len(targets), rows):
+            where = slice(start, start + rows)
+            logits = hidden[where] @ weight.T
+            pieces = (x.split(some) for x in (logits, targets[where, None], logprobs[where, None]))
+            for piece, wanted, found in zip(*pieces, strict=True):
+                found.copy_(piece.log_softmax(-1, torch.float32).gather(1, wanted))
+        return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        hidden, head, targets = ctx.saved_tensors
+        weight, rows, some = head.to(hidden.dtype), chunk_rows(head), piece_rows(head)
+        d_hidden, d_head = torch.empty_like(hidden), torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(targets), rows):
+            where = slice(start, start + rows)
+            part = hidden[where]
+            errors = part @ weight.T  # logits, and then their gradient: 1 - p at the target, -p elsewhere
+            pieces = (x.split(some) for x in (errors, targets[where, None], grad[where, None]))
+            for piece, wanted, factor in zip(*pieces, strict=True):
+                gradient = piece.softmax(-1, torch.float32).mul_(-factor)
+                piece.copy_(gradient.scatter_add_(1, wanted, factor))
+            back_through_head(errors, part, weight, d_hidden[where], d_head)
+        return d_hidden, d_head, None
 
 
 def pairs_in_rows(batch: Batch) -> Tensor:
