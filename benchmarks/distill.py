@@ -24,19 +24,19 @@ from wikigpt.train.tuning import DistillConfig
 from wikigpt.tune import distill, finetune
 
 TAKEN_OUT = (3, 4, 5, 16, 17, 18)
-QUESTIONS = 500  # of each of the two kinds, at most
+QUESTIONS = {"grounded": 500, "unanswerable": 60}  # at most
 
 
 def main() -> None:
     """Prepare, train by turns, ask, write."""
-    options = arguments(__doc__, seeds=3, steps=100, work="")
+    options = arguments(__doc__, seeds=3, steps=60, work="")
     torch.set_num_threads(physical_cores())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.work or temporary)
         prepare(folder)
         prepare_conversations(folder / "more", 4 * ARTICLES, validation_conversations=10_000)
         teacher = tuned_model(folder)
-        print(f"teacher: {read(teacher, folder / 'more' / 'conversations', QUESTIONS)}", flush=True)
+        print(f"teacher: {read(teacher, folder / 'more' / 'conversations', **QUESTIONS)}", flush=True)
         student = shortened(folder / "base", folder / "student", TAKEN_OUT)
         found: dict[bool, list[tuple[float, Reading]]] = {True: [], False: []}
         for seed in range(options.seeds):
@@ -80,7 +80,7 @@ def learn(folder: Path, student: Path, teacher: Path | None, steps: int, seed: i
         facts = distill(str(teacher), *inputs, settings=DistillConfig(steps=steps, **TRAINING), seed=seed)
     else:
         facts = finetune(*inputs, settings=TrainConfig(steps=steps, **TRAINING), seed=seed)
-    return facts["held_out_loss"]["en"], read(work / "model", folder / "more" / "conversations", QUESTIONS)
+    return facts["held_out_loss"]["en"], read(work / "model", folder / "more" / "conversations", **QUESTIONS)
 
 
 if __name__ == "__main__":

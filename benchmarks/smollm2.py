@@ -134,13 +134,14 @@ def tuned_model(folder: Path, minutes: float = 15) -> Path:
     return output
 
 
-def read(model: Path, conversations: Path, most: int = 120) -> Reading:
-    """Put the held-out open-book conversations' questions, passages in front, to a model."""
+def read(model: Path, conversations: Path, grounded: int = 120, unanswerable: int = 120) -> Reading:
+    """Put so many of the held-out open-book conversations' questions, passages in front, to a model."""
     lines = (conversations / "validation.jsonl").read_text(encoding="utf-8").splitlines()
     held_out = [made for made in map(json.loads, lines) if made["task"] in ("grounded", "unanswerable")]
     engine = Engine.from_folder(model)
     engine.model.bfloat16()  # three times as fast with AMX; the same for all that are compared
-    asked = {task: [made for made in held_out if made["task"] == task][:most] for task in ("grounded", "unanswerable")}
+    most = {"grounded": grounded, "unanswerable": unanswerable}
+    asked = {task: [made for made in held_out if made["task"] == task][:n] for task, n in most.items()}
 
     def answers(task: str) -> list[str]:
         prompts = [made["messages"][:1] for made in asked[task]]

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 
+from wikigpt.adapt.settings import AdapterSettings
+from wikigpt.chat.engine import Engine
 from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, cpu, save_model
 from wikigpt.tokens import Shard
@@ -83,6 +86,19 @@ def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, divergence, t
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+@pytest.mark.parametrize("divergence", ["forward", "reverse"])
+def test_a_head_that_is_not_trained_gets_no_gradient_and_the_rest_the_same(divergence):
+    student, rows = model(0), batch()
+    student.lm_head.weight = torch.nn.Parameter(student.lm_head.weight.detach().clone())
+    objective = Distill(teacher=model(1), divergence=divergence)
+    whole = gradients(student, objective.loss(student, rows))
+    head = student.lm_head.weight.requires_grad_(False)
+    student.zero_grad()
+    objective.loss(student, rows).backward()
+    for parameter, gradient in zip(student.parameters(), whole, strict=True):
+        assert parameter.grad is None if parameter is head else torch.equal(parameter.grad, gradient)
+
+
 def test_under_autocast_the_loss_stays_near_and_both_models_are_in_bf16():
     student, teacher, rows = model(0), model(1), batch()
     objective = Distill(teacher=teacher, temperature=2.0)
@@ -146,6 +162,9 @@ def test_hidden_states_are_compared_through_the_best_linear_map():
     assert 0 < loss.item() < where.sum()  # better than knowing nothing, which is 1 a row
     twin = HiddenStates.fitted(teacher, teacher, rows)
     assert twin.loss(others, [states[where] for states in others], where).item() == pytest.approx(0, abs=0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fitted.loss(own, [states[where] for states in others], where)
+    assert found.item() == loss.item()
     whole = Distill(teacher=teacher, hidden=fitted, mix=0.5).loss(student, rows)
     without = Distill(teacher=teacher, mix=0.5).loss(student, rows)
     assert whole.item() == pytest.approx(without.item() + loss.item(), rel=1e-5)
@@ -236,7 +255,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def distilled(data: Path, output: Path, teacher: str = "", student: str = "student", **changes):
-    model = changes.pop("teacher_model", None)
+    model, adapter = changes.pop("teacher_model", None), changes.pop("adapter", None)
     base = settings(steps=4, sequence_length=64).model_dump()
     return distill_stage(
         teacher or str(data / "teacher"),
@@ -246,6 +265,7 @@ def distilled(data: Path, output: Path, teacher: str = "", student: str = "stude
         output,
         settings=DistillConfig(**{**base, "answer_tokens": 6, **changes}),
         teacher_model=model,
+        adapter=adapter,
         seed=1,
     )
 
@@ -282,6 +302,16 @@ def test_each_kind_makes_a_model_and_going_on_gives_the_same(data, tmp_path, kin
     shutil.rmtree(tmp_path / "model")
     assert distilled(data, tmp_path / "model", kind=kind, **more)["steps"] == facts["steps"]
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_an_adapter_of_the_student_learns_from_the_teacher(data, tmp_path):
+    before = (data / "student" / "model.safetensors").read_bytes()
+    facts = distilled(data, tmp_path / "adapter", adapter=AdapterSettings(method="lora", rank=2))
+    assert facts["trained_share"] < 0.2 and facts["held_out_loss"]["en"] > 0
+    assert (data / "student" / "model.safetensors").read_bytes() == before
+    changed = safetensors.torch.load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all(tensor.any() for name, tensor in changed.items() if "lora_B" in name)
+    assert Engine.from_folder(tmp_path / "adapter").generate([QUESTIONS[0]], max_new_tokens=2)[0].prompt_tokens
 
 
 def test_teachers_that_will_not_do(data, tmp_path):

@@ -356,6 +356,25 @@ def test_the_command_tunes_a_model_and_goes_on_where_it_stopped(chat_model, tmp_
     assert len(again) == 25
 
 
+def test_an_adapter_learns_what_is_better_and_the_base_is_the_reference(chat_model, tmp_path):
+    pairs_of_rows = write(tmp_path / "pairs.jsonl", [row(i) for i in range(60)])
+    command = ["prefer", chat_model, pairs_of_rows, "-o", tmp_path / "better", "--method", "lora"]
+    command += [
+        "--set",
+        "prefer.steps=25",
+        "--set",
+        "prefer.compile=off",
+        "--set",
+        "prefer.embedding_learning_rate=0.01",
+    ]
+    done = CliRunner().invoke(app, [*map(str, command)])
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    losses = [e["loss"] for e in read_metrics(tmp_path / "better.work" / "metrics.jsonl") if "loss" in e]
+    assert losses[-1] < losses[0] - 0.1
+    assert (tmp_path / "better" / "adapter_config.json").is_file()
+    assert Engine.from_folder(tmp_path / "better").generate([row(1)["messages"]], max_new_tokens=3)[0].prompt_tokens
+
+
 def test_a_recipe_may_leave_the_sections_out(tmp_path):
     plain, set_ = load_recipe("small"), load_recipe("small", ["prefer.beta=0.5", "distill.hidden_layers=[[0, 1]]"])
     assert (set_.prefer.beta, set_.prefer.minutes, set_.distill.minutes) == (0.5, plain.prefer.minutes, 8)

@@ -193,9 +193,10 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, projection: Tensor, y: Tensor, factor: float) -> Tensor:
-        error = torch.addmm(y.float(), x.float(), projection, beta=-1)
-        ctx.save_for_backward((2 * factor * error @ projection.T).to(x.dtype))
-        return factor * error.square_().sum()
+        with torch.autocast(x.device.type, enabled=False):  # a loss in bf16 would have two digits
+            error = torch.addmm(y.float(), x.float(), projection, beta=-1)
+            ctx.save_for_backward((2 * factor * error @ projection.T).to(x.dtype))
+            return factor * error.square_().sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
