@@ -41,7 +41,7 @@ from wikigpt.tokens.pairs import read_pairs
 
 DATA = Path(os.environ.get("WIKIGPT_DATA", Path(__file__).parents[2] / "shared/data"))
 REAL = {lang: DATA / f"text/{lang}wiki.jsonl.xz" for lang in ("en", "zh")}
-ARTICLES = 350  # of each language of the real text
+ARTICLES = 220  # of each language of the real text
 
 
 @pytest.fixture(scope="module")
