@@ -38,12 +38,12 @@ def in_processes(
     put_down: PutDown | None,
 ) -> Results:
     """Clean shards by `clean` in so many processes; see `executors.clean_all` for `put_down`."""
-    idle = deque(_Process() for _ in range(workers))  # as many as there are threads
+    idle = [_Process() for _ in range(workers)]  # as many as there are threads
     threads = ThreadPoolExecutor(workers)
     waiting: deque[tuple[Shard, Future[Cleaned]]] = deque()
 
     def work(shard: Shard) -> Cleaned:
-        process = idle.popleft()
+        process = idle.pop()
         try:
             cleaned = process.call(_clean_and_put_down, shard, settings, secret, clean, put_down)
             if cleaned is None:

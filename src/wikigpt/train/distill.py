@@ -271,7 +271,10 @@ def alongside(frozen: Transformer, model: Transformer) -> Transformer:
 
 
 def narrowed(frozen: Transformer) -> Transformer:
-    """A model whose matrices are kept as autocast would round them for each product: half the memory in bf16."""
+    """A model whose matrices are kept as autocast would round them for each product: half the memory in bf16.
+
+    From then on it works under autocast only.
+    """
     device = frozen.lm_head.weight.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
