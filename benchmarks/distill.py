@@ -8,9 +8,11 @@ The questions are more than the 112 of `smollm2.py`, on which one more right ans
 the held-out articles of a corpus four times as large, of which the first quarter is the one that is learned from.
 """
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -72,15 +74,24 @@ def shortened(base: Path, output: Path, taken_out: Sequence[int]) -> Path:
 
 
 def learn(folder: Path, student: Path, teacher: Path | None, steps: int, seed: int) -> tuple[float, Reading]:
-    """Train the student from where it begins; its held-out loss, and how it reads."""
+    """Train the student from where it begins; its held-out loss, and how it reads.
+
+    What was found is kept in the folder: a measurement that was stopped goes on with the next one.
+    """
     work = folder / "distill"
+    kept = folder / f"distilled-{seed}-{'with' if teacher else 'without'}-{steps}.json"
+    if kept.exists():
+        loss, reading = json.loads(kept.read_text())
+        return loss, Reading(**reading)
     shutil.rmtree(work, ignore_errors=True)
     inputs = (student, folder / "conversations", work, work / "model")
     if teacher:
         facts = distill(str(teacher), *inputs, settings=DistillConfig(steps=steps, **TRAINING), seed=seed)
     else:
         facts = finetune(*inputs, settings=TrainConfig(steps=steps, **TRAINING), seed=seed)
-    return facts["held_out_loss"]["en"], read(work / "model", folder / "more" / "conversations", **QUESTIONS)
+    outcome = facts["held_out_loss"]["en"], read(work / "model", folder / "more" / "conversations", **QUESTIONS)
+    kept.write_text(json.dumps([outcome[0], asdict(outcome[1])]))
+    return outcome
 
 
 if __name__ == "__main__":

@@ -168,8 +168,13 @@ def ultrafeedback(system, turns, rejected) -> Row:
     return {"prompt": turns[0][0], **row, "messages": row["chosen"], "score_chosen": 9.0}
 
 
+def arena(system, turns, rejected) -> Row:
+    row = trl_implicit(system, turns, rejected)
+    return {"model_a": "x", "conversation_a": row["rejected"], "conversation_b": row["chosen"], "winner": "model_b"}
+
+
 @pytest.mark.parametrize(
-    "form", [trl_lists, trl_implicit, factory_sharegpt, factory_alpaca, factory_ranked, ultrafeedback]
+    "form", [trl_lists, trl_implicit, factory_sharegpt, factory_alpaca, factory_ranked, ultrafeedback, arena]
 )
 @pytest.mark.parametrize("kind", KINDS)
 @repeated
@@ -243,6 +248,8 @@ BAD = [
     ({"chosen": chat("x", "y"), "rejected": chat("z", "y")}, "chosen is not one answer"),
     ({"chosen": "yes", "rejected": "no"}, "no prompt"),
     ({"messages": chat("x", "y"), "chosen": "a", "rejected": "b"}, "does not end with a question"),
+    ({"conversation_a": chat("x", "y"), "conversation_b": chat("x", "z"), "winner": "tie"}, "neither answer was pref"),
+    ({"conversation_a": "x", "conversation_b": chat("x", "z"), "winner": "model_a"}, "conversation_a is not a list"),
 ]
 
 

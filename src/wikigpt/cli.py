@@ -839,6 +839,49 @@ def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | N
 
 
 @app.command()
+def arena(
+    model_a: Annotated[Path, typer.Argument(help="Run folder, model folder or adapter folder.", show_default=False)],
+    model_b: Annotated[Path, typer.Argument(help="What to compare it with.", show_default=False)],
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            help="One question a line, or .jsonl, .csv, .tsv with a column question. [default: you type them]",
+            show_default=False,
+        ),
+    ] = None,
+    votes: Annotated[Path, typer.Option("--votes", "-o", help="File of votes to go on with.")] = Path("votes.jsonl"),
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest words; above, drawn by chance.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Draws which answer stands first.")] = 0,
+) -> None:
+    """Compare two models blindly: you see two answers, and vote. `wikigpt prefer` learns from the votes.
+
+    The models answer from what they have learnt, without the wiki's passages. One model twice, with a temperature,
+    gives pairs of its own answers.
+
+    Examples:
+
+        wikigpt arena runs/a runs/b --questions questions.txt
+
+        wikigpt arena model model --temperature 0.8 && wikigpt prefer model votes.jsonl -o better
+    """
+    from wikigpt import tables
+    from wikigpt.adapt.examples import read_rows
+    from wikigpt.adapt.prompts import find_task
+    from wikigpt.evaluate.arena import Votes, run_arena
+
+    if model_a.resolve() == model_b.resolve() and not temperature:
+        raise UserError("both are the same model and would say the same; give another, or a --temperature above 0.")
+    asked = None if questions is None else [row.values["question"] for row in read_rows(questions, find_task("qa"))]
+    kept = Votes(votes)
+    sessions = [open_session(path, grounded=False, system=None) for path in (model_a, model_b)]
+    for session in sessions:
+        session.settings.temperature = temperature
+    names = str(model_a), str(model_b)
+    tally = run_arena(names, (sessions[0], sessions[1]), kept, asked, seed=seed)
+    tables.print_tally(names, tally, votes)
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path, typer.Argument(help="Run folder of a build, or OUTPUT of `pretrain` or `finetune`.", show_default=False)

@@ -68,6 +68,23 @@ def print_conversations(languages: dict[str, Any]) -> None:
             console.print(f"Not good enough ({lang}): {', '.join(reasons)}", soft_wrap=True)
 
 
+def print_tally(names: tuple[str, str], tally: Any, votes: Path) -> None:
+    """Who won how often, how sure that is, and what can be made of the votes."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not tally.n:
+        console.print("No votes.")
+        return
+    a, b = map(escape, names)
+    console.print(f"{escape(str(votes))}: {tally.n:,} votes between {a} and {b}")
+    if a != b:
+        low, high = tally.interval
+        console.print(
+            f"{a} won {tally.wins:,}, {b} {tally.losses:,}; as good {tally.ties:,}, neither {tally.both_bad:,}"
+        )
+        console.print(f"{a} is preferred in {tally.share:.0%} (95 % interval {low:.0%} to {high:.0%}; ties count half)")
+    console.print(f"Learn from them:  wikigpt prefer MODEL {escape(str(votes))} -o better")
+
+
 def print_check(found: Any) -> None:
     """What of a file of conversations can be used, and why the rest cannot."""
     table = Table("format", "holds", "language", "number", box=None, pad_edge=False)

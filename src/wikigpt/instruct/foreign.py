@@ -8,6 +8,7 @@
 | prompt | `prompt` and `completion`; `question` and `answer` |
 | self-instruct | `instruction` and `instances` of `input` and `output` |
 | oasst | rows that are messages (`message_id`, `parent_id`, `text`, `role`) one tree after the other, or whole trees |
+| arena | `conversation_a`, `conversation_b` and `winner`: votes of Chatbot Arena, and of `wikigpt arena` |
 
 With `chosen` and `rejected` a row is a preference pair: the prompt is any of the above, or what both have in common
 (TRL's implicit prompt; the Human/Assistant text of hh-rlhf). So is an Alpaca row whose `output` is a list, best first.
@@ -36,7 +37,8 @@ _CONTAINERS = ("messages", "conversations", "conversation")
 _QUESTIONS = ("prompt", "question", "query")
 _ANSWERS = ("completion", "response", "answer")
 _MESSAGES = (*_QUESTIONS, *_ANSWERS, "chosen", "rejected")  # columns that hold text, or messages
-COLUMNS = frozenset({*_CONTAINERS, *_QUESTIONS, "instruction", "chosen", "rejected", "message_id"})
+_ARENA = {"model_a": ("conversation_a", "conversation_b"), "model_b": ("conversation_b", "conversation_a")}
+COLUMNS = frozenset({*_CONTAINERS, *_QUESTIONS, "instruction", "chosen", "rejected", "message_id", "winner"})
 
 _ROLES = {
     "system": "system",
@@ -215,6 +217,8 @@ def _recognise(row: Row) -> tuple[str, tuple[Conversation, ...], tuple[Pair, ...
     if "chosen" in row and "rejected" in row:
         name, messages, chosen, rejected = _preference(row)
         return name, (), (_pair(messages, chosen, rejected, row),)
+    if "winner" in row and {"conversation_a", "conversation_b"} <= row.keys():
+        return "arena", (), (_vote(row),)
     if container := next((key for key in _CONTAINERS if key in row), None):
         row = {**row, container: _parsed(row[container], container)}
         if str(row.get("label", row.get("kto_tag"))).lower() == "false":
@@ -310,6 +314,16 @@ def _preference(row: Row) -> tuple[str, list[Message], str, str]:
         if len(answer) != 1 or answer[0]["role"] != "assistant":
             raise Unusable(f"{what} is not one answer by the assistant")
     return name, messages, chosen[0]["content"], rejected[0]["content"]
+
+
+def _vote(row: Row) -> Pair:
+    """The pair that a vote between two conversations gives."""
+    columns = _ARENA.get(str(row["winner"]))
+    if columns is None:
+        raise Unusable(f"neither answer was preferred (winner is {_shown(row['winner'])})")
+    chosen, rejected = (_parsed(row[column], column) for column in columns)
+    _, messages, better, worse = _preference({"chosen": chosen, "rejected": rejected})
+    return _pair(messages, better, worse, row)
 
 
 def _implicit(chosen: str, rejected: str) -> tuple[list[Message], str, str]:
