@@ -281,6 +281,9 @@ def test_each_kind_makes_a_model_and_going_on_gives_the_same(data, tmp_path, kin
     weights = (tmp_path / "model" / "model.safetensors").read_bytes()
     assert weights != (data / "student" / "model.safetensors").read_bytes()
     work = tmp_path / "model.work"
+    assert (work / "report.html").is_file()
+    logged = [entry["step"] for entry in read_metrics(work / "metrics.jsonl") if "loss" in entry]
+    assert logged == [1, 2, 3, 4]  # of rounds, too
     if kind == "on-policy":  # as if killed in the second round, with half of an answer on its way to the disk
         second = next(work.glob("rounds-*/2"))
         answers = (second / "answers.jsonl").read_bytes()

@@ -621,7 +621,7 @@ def distill(
             seed=chosen.seed,
             progress=progress,
         ),
-        page=work / "report.html" if chosen.distill.kind != "on-policy" else None,
+        page=work / "report.html",
     )
 
 

@@ -44,6 +44,19 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
+def joined_metrics(logs: Sequence[Path]) -> list[dict[str, Any]]:
+    """The entries of runs that followed each other, as those of one run: steps go on, and it is announced once."""
+    joined: list[dict[str, Any]] = []
+    before = 0
+    for log in logs:
+        entries = [{**entry, "step": entry["step"] + before} for entry in read_metrics(log)]
+        joined += [entry for entry in entries if "run" not in entry or not joined]
+        before = max((entry["step"] for entry in entries), default=before)
+    if joined and "state" in joined[0].get("run", {}):
+        joined[0]["run"]["state"]["total_steps"] = before
+    return joined
+
+
 def about_run(
     model: "ModelConfig",
     objective: str,

@@ -12,7 +12,15 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from wikigpt.adapt.settings import PROMPT_METHODS, AdapterSettings
-from wikigpt.artifacts import atomic_folder, check_output_folder, fingerprint, read_json, sha256_file, write_json
+from wikigpt.artifacts import (
+    atomic_folder,
+    check_output_folder,
+    fingerprint,
+    read_json,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
 from wikigpt.errors import UserError
 from wikigpt.launch import is_main
 from wikigpt.model import FAMILIES, Transformer, load_model, save_model
@@ -20,7 +28,8 @@ from wikigpt.model.importing import check_pretrained
 from wikigpt.tokens.conversations import read_folder
 from wikigpt.train import Chat, Distill, HiddenStates
 from wikigpt.train.distributed import main_first
-from wikigpt.train.metrics import Progress
+from wikigpt.train.metrics import METRICS, Progress, joined_metrics
+from wikigpt.train.report import write_training_report
 from wikigpt.train.tuning import DistillConfig
 from wikigpt.tune.answers import EngineTeacher, ServerTeacher, Task, answer
 from wikigpt.tune.finetuning import finetune
@@ -242,7 +251,15 @@ def _on_policy(
             main_first(partial(_keep_round, this, this.facts(result)))
         facts = read_json(folder / "model" / "facts.json")
         learner.model = load_model(folder / "model")  # not compiled, as a resumed run's
+        main_first(partial(_report_rounds, learner.work, folder.parent, number))
     return {**facts, "rounds": settings.rounds}
+
+
+def _report_rounds(work: Path, rounds: Path, last: int) -> None:
+    """One log and one page of all rounds so far."""
+    entries = joined_metrics([rounds / str(number) / METRICS for number in range(1, last + 1)])
+    write_atomic(work / METRICS, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
+    write_training_report(work)
 
 
 def _said(
