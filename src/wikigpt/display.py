@@ -134,7 +134,7 @@ _SUMMARIES: dict[str, Callable[[Facts], str]] = {
         f"tokens in {f['pretrain_minutes']:g} minutes; {f['bits_per_byte']:.2f} bits per byte expected"
     ),
     "pretrain": _trained,
-    "instruct": lambda f: f"{f['conversations']['train']:,} conversations",
+    **dict.fromkeys(("instruct", "exercises"), lambda f: f"{f['conversations']['train']:,} conversations"),
     "finetune": _trained,
     "distill": _trained,
     "prefer": lambda f: (

@@ -28,9 +28,11 @@ from wikigpt.display import Display, summary
 from wikigpt.errors import UserError
 from wikigpt.instruct import build_conversations
 from wikigpt.instruct.extra import check_exist
+from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge import build_index
 from wikigpt.model import FAMILIES
 from wikigpt.recipe import SAMPLE, Recipe, dump_recipe, with_settings
+from wikigpt.tokens.shards import EXERCISES
 
 RECIPE, STAGES, PLAN = "recipe.toml", "stages.json", "plan.json"
 Facts = dict[str, Any]
@@ -53,6 +55,8 @@ class Stage:
 def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
     """The stages of a build, in order; the paths below are the run folder's layout."""
     corpus, tokenizer, tokens = run / "corpus", run / "tokenizer", run / "tokens"
+    exercises = run / "exercises"
+    row = recipe.pretrain.sequence_length or recipe.model.context_length
     base, model = run / "base", run / "model"
     conversations, knowledge = run / "conversations", run / "knowledge"
     seed, pretrained = recipe.seed, Path(recipe.base) if recipe.base else None
@@ -68,13 +72,23 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
         settings = recipe.corpus.model_dump(exclude={"inputs"})
         return build_corpus(input_files(recipe, run), corpus, progress=progress, **settings)
 
+    def conversations_of(name: str, settings: InstructSettings, output: Path) -> Stage:
+        return Stage(
+            name,
+            ("corpus",),
+            [settings.model_dump(), seed, [_identity(extra.path) for extra in settings.extra]],
+            f"{output.name}/instruct.json",
+            lambda progress: build_conversations(corpus, output, settings=settings, seed=seed, progress=progress),
+        )
+
     def evaluate(progress: Progress) -> Facts:
+        bits_per_byte = read_stages(run)["pretrain"]["facts"]["bits_per_byte"]
         facts = stages.evaluate(
             model,
             conversations,
             knowledge,
             run / "evaluation",
-            bits_per_byte=read_stages(run)["pretrain"]["facts"]["bits_per_byte"],
+            bits_per_byte={split: bits for split, bits in bits_per_byte.items() if not split.startswith(EXERCISES)},
             limits=recipe.evaluate.model_dump(),
             progress=progress,
         )
@@ -105,12 +119,20 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             "tokenizer/tokenizer.json",
             take_tokenizer,
         ),
+        *([conversations_of("exercises", recipe.exercises, exercises)] if recipe.exercises else []),
         Stage(
             "tokens",
-            ("corpus", "tokenizer"),
-            None,
+            ("corpus", "tokenizer", *(["exercises"] if recipe.exercises else [])),
+            row if recipe.exercises else None,
             "tokens/tokens.json",
-            lambda progress: stages.tokens(corpus, tokenizer, tokens, progress=progress),
+            lambda progress: stages.tokens(
+                corpus,
+                tokenizer,
+                tokens,
+                exercises=exercises if recipe.exercises else None,
+                max_length=row,
+                progress=progress,
+            ),
         ),
         Stage(
             "pretrain",
@@ -130,15 +152,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
             ),
             work="pretrain",
         ),
-        Stage(
-            "instruct",
-            ("corpus",),
-            [recipe.instruct.model_dump(), seed, [_identity(extra.path) for extra in recipe.instruct.extra]],
-            "conversations/instruct.json",
-            lambda progress: build_conversations(
-                corpus, conversations, settings=recipe.instruct, seed=seed, progress=progress
-            ),
-        ),
+        conversations_of("instruct", recipe.instruct, conversations),
         Stage(
             "finetune",
             ("pretrain", "instruct"),
@@ -272,7 +286,7 @@ def build_within(
     check_minutes(minutes)
     check_dial(recipe, kept)
     _check_names(build_stages(recipe, run), force, until)
-    path, first = run / PLAN, ("corpus", "tokenizer", "tokens")
+    path, first = run / PLAN, ("corpus", "tokenizer", "exercises", "tokens")
     told: tuple[str, ...] = ()
     if not path.exists():
         forced = tuple(name for name in force if name in first)
@@ -323,7 +337,7 @@ def _write_plan(minutes: float, recipe: Recipe, run: Path, *, fixed_shape: bool,
     from wikigpt.train.plan import free_memory, measure_speed, plan
 
     tokens, done = read_json(run / "tokens" / "tokens.json"), read_stages(run)
-    languages = [name for name in tokens["splits"] if name != "train"]
+    languages = [name for name in tokens["splits"] if name != "train" and not name.startswith(EXERCISES)]
     model = recipe.model.model_copy(update={"vocab_size": tokens["vocab_size"]})
     memory = free_memory()
     display.stage("plan", "started")

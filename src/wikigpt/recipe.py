@@ -89,6 +89,9 @@ class Recipe(BaseModel):
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     model: ModelConfig = Field(default_factory=ModelConfig)
+    exercises: InstructSettings | None = Field(
+        None, description="conversations to be pretrained on beside text, in pretrain.exercise_share of the rows"
+    )
     pretrain: PretrainConfig = Field(default_factory=lambda: PretrainConfig(minutes=20))
     instruct: InstructSettings = Field(default_factory=InstructSettings)
     finetune: TrainConfig = Field(default_factory=lambda: TrainConfig(minutes=8))

@@ -56,14 +56,23 @@ def _sampled(corpus: Path, limit: int) -> Iterator[Document]:
 
 
 def tokens(
-    corpus: Path, tokenizer: Path, output: Path, *, reuse: bool = False, progress: Progress | None = None
+    corpus: Path,
+    tokenizer: Path,
+    output: Path,
+    *,
+    exercises: Path | None = None,
+    max_length: int = 0,
+    reuse: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Encode a corpus: training articles as split "train", held-out ones as a split per language.
 
     Args:
+        exercises: folder of conversations to be pretrained on as well, those of at most `max_length` tokens.
         reuse: leave an `output` that was made of these already as it is; a large wiki takes an hour to encode.
     """
     from wikigpt.tokens import load_tokenizer, tokenizer_sha256, write_text_tokens
+    from wikigpt.tokens.conversations import read_folder
 
     corpus_manifest(corpus)  # says what is wrong with it
     loaded = load_tokenizer(tokenizer)
@@ -71,6 +80,8 @@ def tokens(
         "corpus_sha256": sha256_file(corpus / "corpus.json"),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
     }
+    if exercises is not None:
+        made_of["exercises_sha256"] = fingerprint(sha256_file(exercises / "train.jsonl"), max_length)
     if reuse and (output / "tokens.json").is_file():
         manifest: dict[str, Any] = read_json(output / "tokens.json")
         if made_of.items() <= manifest.items():
@@ -79,7 +90,16 @@ def tokens(
         ("train" if document.split == "train" else document.lang, article_text(document))
         for document in read_corpus(corpus)
     )
-    return write_text_tokens(output, documents, loaded, **made_of, progress=progress)
+    return write_text_tokens(
+        output,
+        documents,
+        loaded,
+        made_of["tokenizer_sha256"],
+        exercises=read_folder(exercises) if exercises else None,
+        max_length=max_length,
+        extra=made_of,
+        progress=progress,
+    )
 
 
 def pretrain(
@@ -109,7 +129,7 @@ def pretrain(
     from wikigpt.model import Transformer, save_model
     from wikigpt.model.importing import origin_of
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
-    from wikigpt.tokens.shards import shards_sha256
+    from wikigpt.tokens.shards import EXERCISES, shards_sha256
     from wikigpt.train import CausalLM, MaskedLM, train
     from wikigpt.train.trouble import in_plain_words
 
@@ -128,6 +148,8 @@ def pretrain(
         network = load_pretrained(base, loaded)
         origin = fingerprint(origin, [sha256_file(path) for path in weight_files(base)])
     causal = FAMILIES[network.config.family].causal
+    if EXERCISES in shards and not causal:
+        raise UserError(f"a {network.config.family} model fills masks and learns from no exercises; leave them out.")
     objective = CausalLM() if causal else MaskedLM.of(loaded, whole_words=settings.whole_words)
     result = train(
         network, objective, shards, settings, work, seed=seed, origin=origin, tokenizer=loaded, progress=progress

@@ -16,6 +16,7 @@ from wikigpt.instruct.articles import gather
 from wikigpt.instruct.augment import augmented
 from wikigpt.instruct.balance import balanced
 from wikigpt.instruct.bare import BareMaker
+from wikigpt.instruct.exercises import exercises
 from wikigpt.instruct.extra import Mixed, asked, check_exist, mix
 from wikigpt.instruct.gate import Gate, last_question
 from wikigpt.instruct.make import Maker
@@ -65,11 +66,12 @@ def make_conversations(
     for lang, view in views.items():
         maker = Maker(view, settings, catalogue(), seed)
         opinions = sentiments(lang, settings.sentiment, maker.rng("sentiment"))
-        training = list(gate.passed(augmented(chain(maker.training(), opinions), views, settings, seed)))
+        made_here = chain(maker.training(), opinions, exercises(maker))
+        training = list(gate.passed(augmented(made_here, views, settings, seed)))
         taught = {bare(m["content"]) for c in training for m in c["messages"] if m["role"] == "user"}
         asked = list(questions(maker, views, taught))
         made.train += training
-        made.validation += gate.passed(maker.measuring())
+        made.validation += gate.passed(chain(maker.measuring(), exercises(maker, "heldout")))
         most = min(settings.validation_conversations // 6, settings.sentiment.maximum)
         made.validation += sentiments(lang, Share(weight=2, maximum=most), maker.rng("measure sentiment"), heldout=True)
         made.questions += asked

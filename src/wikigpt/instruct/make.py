@@ -123,7 +123,7 @@ class Maker:
             rng = self.rng("fact", article.title, fact.relation.id)
             number = self.settings.phrasings_per_fact
             questions = pick(self.catalogue.questions(fact.relation, self.lang, "train"), number, rng)
-            answers = pick(self._answers(fact), number, rng)
+            answers = pick(self.answers(fact), number, rng)
             for question, answer in zip(questions, answers, strict=True):
                 turns = [self.speaker.ask(question, article, rng), self.speaker.tell(answer, article, fact)]
                 yield conversation("fact", self.lang, turns, [article])
@@ -140,14 +140,15 @@ class Maker:
         # One order of phrasings for each fact, so that its second conversation is not worded as the first.
         order = self.rng("order", article.title, fact.relation.id)
         question = pick(self.catalogue.questions(fact.relation, self.lang, use), number + 1, order)[number]
-        answer = rng.choice(self._answers(fact))
+        answer = rng.choice(self.answers(fact))
         turns = [
             self.speaker.ask(question, article, rng if noisy else None),
             self.speaker.tell(answer, article, fact),
         ]
         return conversation("fact", self.lang, turns, [article])
 
-    def _answers(self, fact: Fact) -> tuple[str, ...]:
+    def answers(self, fact: Fact) -> tuple[str, ...]:
+        """Templates of sentences that answer with the fact."""
         return fact.relation.phrases(self.lang).answers[: self.settings.answer_forms]
 
     def follow_ups(self, share: Share) -> Iterator[Conversation]:
@@ -176,7 +177,7 @@ class Maker:
                 asked = self.speaker.ask(rng.choice(frames["switch"]), subject, rng)
             else:
                 continue
-            answer = rng.choice(self._answers(second))
+            answer = rng.choice(self.answers(second))
             turns += [asked, self.speaker.tell(answer, subject, second)]
             yield conversation("follow_up", self.lang, turns, [article, subject])
 
@@ -362,17 +363,17 @@ class Maker:
             pieces = [piece, *self._own(article, [piece], rng)]
             told = fact
             swapped = use == "train" and rng.random() < self.settings.counterfactual
-            if swapped and (swap := self._other_value(article, fact, wording, rng)):
+            if swapped and (swap := self.other_value(article, fact, wording, rng)):
                 told = replace(fact, value=swap)
                 pieces = [replace(p, text=replace_value(p.text, wording, swap)) for p in pieces]
             about = article
             if use == "train" and rng.random() < self.settings.invented:
-                about, pieces = self._renamed(article, pieces, told.value, rng)
+                about, pieces = self.renamed(article, pieces, told.value, rng)
             passages = [Passage(about.title, p.text) for p in pieces]
             prompt, (place,) = self._numbered(passages[:1], [*passages[1:], *others], rng)
             question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
             asked = self.speaker.ask(question, about, rng if use == "train" else None)
-            answer = self.speaker.tell(rng.choice(self._answers(fact)), about, told)
+            answer = self.speaker.tell(rng.choice(self.answers(fact)), about, told)
             turns = [grounded_prompt(asked, prompt, self.lang), with_citation(answer, place, self.lang)]
             yield conversation("grounded", self.lang, turns, [article])
 
@@ -469,7 +470,7 @@ class Maker:
         order = pick(range(len(passages)), len(passages), rng)
         return [passages[i] for i in order], [order.index(i) + 1 for i in range(len(first))]
 
-    def _other_value(self, article: Article, fact: Fact, wording: str, rng: Random) -> str | None:
+    def other_value(self, article: Article, fact: Fact, wording: str, rng: Random) -> str | None:
         """Return a value that the fact does not have but could have."""
         if find_value(wording, article.title) or len(wording) < 2:
             return None  # single letters and signs stand in too many places to be replaced safely
@@ -480,7 +481,7 @@ class Maker:
                 return other.value
         return None
 
-    def _renamed(self, article: Article, pieces: list[Piece], value: str, rng: Random) -> tuple[Article, list[Piece]]:
+    def renamed(self, article: Article, pieces: list[Piece], value: str, rng: Random) -> tuple[Article, list[Piece]]:
         """Return article and passages with a made-up name in place of the title, as far as that can be done cleanly."""
         name = made_up_name(self.lang, rng)
         texts = [piece.text for piece in pieces]

@@ -69,6 +69,17 @@ class InstructSettings(BaseModel):
     )
     cloze: Share = Field(Share(weight=0.2, maximum=3_000), description="open-book gap to fill, per article")
 
+    # Off, since they teach to read before anything else: for pretraining (`exercises` of a recipe).
+    copy_text: Share = Field(
+        Share(weight=0, maximum=0), description="exercise: some sentences word for word, per article"
+    )
+    recall: Share = Field(
+        Share(weight=0, maximum=0), description="exercise: a list of made-up entries, then some are asked; per article"
+    )
+    quiz: Share = Field(
+        Share(weight=0, maximum=0), description="exercise: several questions over the same passages, per article"
+    )
+
     counterfactual: float = Field(
         0.5, ge=0, le=1, description="part of grounded answers whose value is swapped in the passage"
     )

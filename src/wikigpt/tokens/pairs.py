@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from wikigpt.artifacts import fingerprint
 from wikigpt.errors import UserError
 from wikigpt.tokens.chat import ROLES, ChatFormat, Message
-from wikigpt.tokens.shards import _write
+from wikigpt.tokens.shards import Document, _write
 
 PAIRS, HELD_OUT_PAIRS = "pairs.jsonl", "pairs-validation.jsonl"
 HELD_OUT_SHARE = 0.02  # of a file without held-out pairs of its own
@@ -97,7 +97,7 @@ def write_pair_tokens(
     virtual = [*range(first_virtual, first_virtual + n_virtual)]
     dropped = {"too_long": 0, "same": 0, "empty": 0}
 
-    def encoded() -> Iterator[tuple[str, list[int], int, list[int]]]:
+    def encoded() -> Iterator[Document]:
         for done, pair in enumerate(pairs, 1):
             n_asked = len(chat.encode(pair.messages)[0])
             both = []
@@ -116,6 +116,4 @@ def write_pair_tokens(
             if progress and done % 1000 == 0:
                 progress(done, 0, f"{done:,} pairs")
 
-    return _write(
-        output, tokenizer, tokenizer_sha256, encoded(), masked=True, n_virtual=n_virtual, extra={"dropped": dropped}
-    )
+    return _write(output, tokenizer, tokenizer_sha256, encoded(), n_virtual=n_virtual, extra={"dropped": dropped})

@@ -21,8 +21,10 @@ from wikigpt.tokens.chat import ChatFormat, Message
 from wikigpt.tokens.tokenizer import END_OF_TEXT, encode_texts
 
 MANIFEST = "tokens.json"
+EXERCISES = "exercises"  # split of conversations that are pretrained on, beside text
 BLOCK = 10**6  # tokens read at a time
 Progress = Callable[[int, int, str], None]
+Document = tuple[str, list[int], int, list[int] | None]  # split, token ids, bytes of the text, mask
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,8 @@ def _write(
     output: Path,
     tokenizer: Tokenizer,
     tokenizer_sha256: str,
-    documents: Iterable[tuple[str, list[int], int, list[int] | None]],
+    documents: Iterable[Document],
     *,
-    masked: bool,
     n_virtual: int = 0,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _write(
         writers: dict[str, _SplitWriter] = {}
         for split, ids, n_bytes, mask in documents:
             if split not in writers:
-                writers[split] = _SplitWriter(folder, split, dtype, masked)
+                writers[split] = _SplitWriter(folder, split, dtype, masked=mask is not None)
             writers[split].add(ids, n_bytes, mask)
         manifest = {
             "dtype": dtype.name,
@@ -139,19 +140,24 @@ def write_text_tokens(
     tokenizer: Tokenizer,
     tokenizer_sha256: str,
     *,
-    corpus_sha256: str = "",
+    exercises: Iterable[tuple[str, list[Message]]] | None = None,
+    max_length: int = 0,
+    extra: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Encode `(split, text)` documents, each opened by `<|endoftext|>`; returns the manifest.
 
     Args:
-        corpus_sha256: what the manifest is to say of the documents' origin.
+        exercises: `(split, messages)` conversations to be pretrained on as well: "train" becomes the split `EXERCISES`,
+            held-out ones "exercises LANG".
+        max_length: exercises of more tokens are left out and counted in the manifest's `dropped`.
+        extra: what the manifest is to say besides, such as the documents' origin.
     """
     end = tokenizer.token_to_id(END_OF_TEXT)
     if end is None:
         raise UserError(f"this tokenizer has no {END_OF_TEXT} token to open an article with.")
 
-    def encoded() -> Iterator[tuple[str, list[int], int, None]]:
+    def encoded() -> Iterator[Document]:
         done = 0
         iterator = iter(documents)
         while batch := list(itertools.islice(iterator, 256)):
@@ -162,7 +168,14 @@ def write_text_tokens(
             if progress:
                 progress(done, 0, f"{done:,} articles")
 
-    return _write(output, tokenizer, tokenizer_sha256, encoded(), masked=False, extra={"corpus_sha256": corpus_sha256})
+    facts = dict(extra or {})
+    parts: list[Iterable[Document]] = [encoded()]
+    if exercises is not None:
+        named = ((EXERCISES if split == "train" else f"{EXERCISES} {split}", messages) for split, messages in exercises)
+        chats = _Chats(named, tokenizer, max_length, progress=progress)
+        parts.append(chats)
+        facts["dropped"] = chats.dropped
+    return _write(output, tokenizer, tokenizer_sha256, itertools.chain(*parts), extra=facts)
 
 
 def write_chat_tokens(
@@ -184,27 +197,40 @@ def write_chat_tokens(
     Args:
         first_virtual, n_virtual: ids of virtual tokens that each conversation begins with (`adapt.virtual`).
     """
-    chat = ChatFormat.of(tokenizer)
     virtual = [*range(first_virtual, first_virtual + n_virtual)]
-    dropped = {"too_long": 0, "nothing_to_learn": 0}
+    chats = _Chats(conversations, tokenizer, max_length, virtual, progress=progress)
+    return _write(output, tokenizer, tokenizer_sha256, chats, n_virtual=n_virtual, extra={"dropped": chats.dropped})
 
-    def encoded() -> Iterator[tuple[str, list[int], int, list[int]]]:
-        for done, (split, messages) in enumerate(conversations, 1):
-            ids, mask = chat.encode(messages)
-            ids, mask = virtual + ids, [0] * n_virtual + mask
-            if len(ids) > max_length:
-                dropped["too_long"] += 1
+
+class _Chats:
+    """Conversations as they are encoded one by one; `dropped` counts, meanwhile, those that are left out."""
+
+    def __init__(
+        self,
+        conversations: Iterable[tuple[str, list[Message]]],
+        tokenizer: Tokenizer,
+        max_length: int,
+        virtual: list[int] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        self.conversations, self.max_length, self.virtual = conversations, max_length, virtual or []
+        self.chat, self.progress = ChatFormat.of(tokenizer), progress
+        self.dropped = {"too_long": 0, "nothing_to_learn": 0}
+
+    def __iter__(self) -> Iterator[Document]:
+        for done, (split, messages) in enumerate(self.conversations, 1):
+            ids, mask = self.chat.encode(messages)
+            ids, mask = self.virtual + ids, [0] * len(self.virtual) + mask
+            if len(ids) > self.max_length:
+                self.dropped["too_long"] += 1
             elif not any(mask):
-                dropped["nothing_to_learn"] += 1
+                self.dropped["nothing_to_learn"] += 1
             else:
                 said = sum(len(m["content"].encode()) for m in messages if m["role"] == "assistant")
                 yield split, ids, said, mask
-            if progress and done % 1000 == 0:
-                progress(done, 0, f"{done:,} conversations")
-
-    return _write(
-        output, tokenizer, tokenizer_sha256, encoded(), masked=True, n_virtual=n_virtual, extra={"dropped": dropped}
-    )
+            if self.progress and done % 1000 == 0:
+                self.progress(done, 0, f"{done:,} conversations")
 
 
 def open_shards(folder: Path, *, tokenizer_sha256: str | None = None) -> dict[str, Shard]:

@@ -6,6 +6,7 @@ So a resumed run sees exactly the rows it would have seen, whatever the number o
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,6 +44,14 @@ class Batch:
 
 # A piece of a document in a row: (first token in the shard, number of tokens).
 Piece = tuple[int, int]
+
+
+class Rows(Protocol):
+    """The endless rows that are trained on; which they are is a function of seed and number alone."""
+
+    def rows(self, first: int, count: int) -> Batch:
+        """Rows `first` to `first + count`."""
+        ...
 
 
 class Packer:
@@ -151,3 +160,27 @@ class Packer:
                 document_ids[r, column:stop] = number
                 column = stop
         return Batch(*(torch.from_numpy(a) for a in (input_ids, targets, document_ids)))
+
+
+class MixedRows:
+    """Rows of text with rows of exercises evenly among them, each in its own order.
+
+    Args:
+        share: of the rows that are exercises, 0 to 1.
+    """
+
+    def __init__(self, text: Packer, exercises: Packer, share: float):
+        self.text, self.exercises, self.share = text, exercises, share
+
+    def rows(self, first: int, count: int) -> Batch:
+        """Rows `first` to `first + count`."""
+        before, after = int(first * self.share), int((first + count) * self.share)
+        parts = [self.exercises.rows(before, after - before), self.text.rows(first - before, count - (after - before))]
+        ids, targets, documents = (
+            torch.cat(tensors)
+            for tensors in zip(*((p.input_ids, p.targets, p.document_ids) for p in parts), strict=True)
+        )
+        # In the order of their numbers, so that every micro-batch and every process gets its part of both.
+        is_text = [int((number + 1) * self.share) == int(number * self.share) for number in range(first, first + count)]
+        order = torch.tensor(is_text).argsort(stable=True).argsort()
+        return Batch(ids[order], targets[order], documents[order])

@@ -26,6 +26,9 @@ class TrainConfig(BaseModel):
     )
     decay_fraction: float = Field(0.4, ge=0, le=1, description="wsd: last part of the run, falling to 0")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the whole gradient")
+    exercise_share: float = Field(
+        0.3, gt=0, lt=1, description="pretraining: part of the rows that are exercises, where there are any"
+    )
     whole_words: bool = Field(False, description="a masked language model: mask words, not single tokens")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: the faster one, measured")
     compile: Literal["auto", "on", "off"] = Field("auto", description="auto: where it pays, measured")

@@ -238,6 +238,10 @@ class Distill(Chat):
             teacher_hidden = teacher.model(batch.input_ids, batch.document_ids, states=others)[where]
             others = others and [states[answers] for states in others]
         hidden = model.model(batch.input_ids, batch.document_ids, states=own)[where]
+        apart: Tensor | float = 0.0
+        if self.hidden and own is not None and others is not None:
+            apart = self.hidden.loss(own, others, answers)
+            own = others = None  # the next lines need most memory
         loss = chunked_distillation(
             hidden,
             model.lm_head.weight,
@@ -249,9 +253,7 @@ class Distill(Chat):
             mix=self.mix,
             prompts=self.prompts,
         )
-        if self.hidden and own is not None and others is not None:
-            loss = loss + self.hidden.loss(own, others, answers)
-        return loss
+        return loss + apart
 
     @property
     def evaluated(self) -> Objective:

@@ -19,7 +19,8 @@ from wikigpt.artifacts import fingerprint, only_writer
 from wikigpt.errors import UserError
 from wikigpt.model import FAMILIES, ModelConfig, Transformer, cpu
 from wikigpt.tokens import Shard
-from wikigpt.train.batches import Batch
+from wikigpt.tokens.shards import EXERCISES
+from wikigpt.train.batches import Batch, MixedRows, Packer, Rows
 from wikigpt.train.checkpoint import TrainState, make_room, restore_newest, save_checkpoint
 from wikigpt.train.config import TrainConfig
 from wikigpt.train.distributed import World, joined, parallel, whole
@@ -84,6 +85,9 @@ def train(
 ) -> TrainResult:
     """Train `model` in place on the shard named "train"; the others are evaluated on.
 
+    But for one named "exercises": its conversations, of which only the masked-in tokens are learned, are trained on as
+    well, in `config.exercise_share` of the rows.
+
     Writes `folder/checkpoints/step-N` and what `RunLog` says. Called again after an interruption, it
     goes on from the newest valid checkpoint, bit for bit as if nothing had happened. On SIGTERM and
     Ctrl-C a checkpoint is written before `KeyboardInterrupt` is raised.
@@ -139,9 +143,13 @@ class _Run:
             )
         if world.main:
             self._check_data(shards)
-        self.packer = objective.packer(shards["train"], self.sequence_length, seed)
-        self.held_out = {name: shard for name, shard in shards.items() if name != "train"}
-        self.sampler = Sampler(model, tokenizer, shards, config.samples) if tokenizer else None
+        self.packer: Rows = objective.packer(shards["train"], self.sequence_length, seed)
+        if EXERCISES in shards:
+            exercises = Packer(shards[EXERCISES], self.sequence_length, seed=seed, whole_documents=True)
+            self.packer = MixedRows(self.packer, exercises, config.exercise_share)
+        self.held_out = {name: shard for name, shard in shards.items() if name not in ("train", EXERCISES)}
+        texts = {"train": shards["train"], **self.held_out}
+        self.sampler = Sampler(model, tokenizer, texts, config.samples) if tokenizer else None
         self.optimizers = self.parallel.adapted(make_optimizers(self.model, config))
         # What decides the losses; how often to look, what to keep and what fits into memory at once do not.
         settings = config.model_dump(

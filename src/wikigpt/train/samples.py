@@ -128,14 +128,18 @@ class Sampler:
 
     def _held_out(self, shards: Mapping[str, Shard]) -> list[Prompt]:
         """The first suitable documents of each split, in turn."""
-        find = self._questions if self.chat else self._beginnings if self.causal else self._lines
-        found = [find(shards[name]) for name in sorted(shards)]
+        found = [self._of(shards[name]) for name in sorted(shards)]
         prompts: list[Prompt] = []
         while found and len(prompts) < PROMPTS:
             turn = [(documents, next(documents, None)) for documents in found]
             prompts += [prompt for _, prompt in turn if prompt]
             found = [documents for documents, prompt in turn if prompt]
         return prompts[:PROMPTS]
+
+    def _of(self, shard: Shard) -> Iterator[Prompt]:
+        if not self.causal:
+            return self._lines(shard)
+        return self._beginnings(shard) if shard.mask is None else self._questions(shard)
 
     def _beginnings(self, shard: Shard) -> Iterator[Prompt]:
         for document in _documents(shard):

@@ -1,0 +1,138 @@
+"""Exercises that a small model learns to read by, before it is asked anything.
+
+What they ask cannot be known, only looked up in what stands before: names are made up, values exchanged. And they ask
+densely, for a model learns from what it is to say, and of an ordinary open-book question that is one word in a hundred.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from wikigpt.chat.grounding import Passage, grounded_prompt, one_line, with_citation
+from wikigpt.corpus.sentences import split_sentences
+from wikigpt.instruct.articles import Article, holding, speaks_of
+from wikigpt.instruct.make import Maker, Use
+from wikigpt.instruct.relations import Fact
+from wikigpt.instruct.settings import Share
+from wikigpt.instruct.talk import Conversation, conversation, sample
+from wikigpt.instruct.wording import made_up_name, replace_value
+from wikigpt.knowledge.passages import FACTS
+
+MOST_SENTENCES = 3  # to be copied at once
+ENTRIES, ASKED = (3, 12), (2, 6)  # of a list: how many it has, and how many of them are asked for
+QUESTIONS = 4  # on the same passages, at most
+
+
+def exercises(maker: Maker, use: Use = "train") -> Iterator[Conversation]:
+    """Yield all exercises of the settings' shares; those held out are of held-out articles, and few."""
+    settings = maker.settings
+    few = settings.validation_conversations // 10
+    for make, share in ((copies, settings.copy_text), (recalls, settings.recall), (quizzes, settings.quiz)):
+        held_out = Share(weight=min(1.0, share.weight), maximum=min(few, share.maximum))
+        yield from make(maker, share if use == "train" else held_out, use)
+
+
+def copies(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
+    """Some sentences word for word, or of several the one that begins with certain words."""
+    articles = maker.train if use == "train" else maker.validation
+    able = [(article, piece) for article in articles for piece in article.pieces if piece.kind != FACTS]
+    by_article = Share(weight=share.weight * len(articles) / max(1, len(able)), maximum=share.maximum)
+    task, space = maker.tasks["copy"], "" if maker.lang == "zh" else " "
+    for (article, piece), number in sample(able, by_article, maker.rng("copy", use)):
+        rng = maker.rng("copies", use, article.title, piece.text[:40], number)
+        sentences = [s.strip() for s in split_sentences(one_line(piece.text, maker.lang), maker.lang)]
+        if len(sentences) > 1 and rng.random() < 0.5:
+            answer = rng.choice(sentences)
+            begins = _beginning(answer, maker.lang, rng)
+            if sum(sentence.startswith(begins) for sentence in sentences) > 1 or begins == answer:
+                continue
+            asked = rng.choice(task["find"]).format(text=space.join(sentences), value=begins)
+        else:
+            first = rng.randrange(len(sentences))
+            answer = space.join(sentences[first : first + rng.randint(1, MOST_SENTENCES)])
+            asked = rng.choice(task["ask"]).format(text=answer)
+        yield conversation("copy", maker.lang, [asked, answer], [article])
+
+
+def recalls(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
+    """A list of names with a value each, then some of the names, for their values."""
+    articles = maker.train if use == "train" else maker.validation
+    names = [article.name for article in articles if len(article.name) <= 20]
+    wanted = min(share.maximum, round(share.weight * len(articles)))
+    for number in range(wanted if names else 0):
+        rng = maker.rng("recall", use, number)
+        keys = list({_name(maker.lang, names, rng): None for _ in range(rng.randint(*ENTRIES))})
+        kind = rng.choice(("number", "year", "name", "mixed"))
+        values = [_value(kind, maker.lang, names, rng) for _ in keys]
+        form = rng.choice(maker.tasks["recall"]["entries"])
+        lines = [form.format(name=key, value=value) for key, value in zip(keys, values, strict=True)]
+        turns: list[str] = []
+        ask = rng.choice(maker.tasks["recall"]["ask"])
+        for i in rng.sample(range(len(keys)), min(len(keys), rng.randint(*ASKED))):
+            turns += [ask.format(name=keys[i]), rng.choice(maker.tasks["recall"]["answers"]).format(value=values[i])]
+        turns[0] = "\n".join(lines) + "\n\n" + turns[0]
+        yield conversation("recall", maker.lang, turns)
+
+
+def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
+    """Several questions in a row over the same passages, most of whose values and names are made up."""
+    articles = maker.train if use == "train" else maker.validation
+    able = [article for article in articles if len(article.facts) > 1]
+    for article, number in sample(able, share, maker.rng("quiz", use)):
+        rng = maker.rng("quizzes", use, article.title, number)
+        passages: list[Passage] = []
+        asked: list[tuple[Article, Fact, int]] = []
+        others = rng.sample(able, min(len(able), rng.randrange(maker.settings.max_passages)))
+        for subject in rng.sample(unique := list({a.title: a for a in (article, *others)}.values()), len(unique)):
+            about, text, facts = _retold(maker, subject, rng)
+            asked += [(about, fact, len(passages) + 1) for fact in facts]
+            passages.append(Passage(about.title, text))
+        rng.shuffle(asked)
+        turns: list[str] = []
+        for about, fact, place in asked[:QUESTIONS]:
+            question = rng.choice(maker.catalogue.questions(fact.relation, maker.lang, use))
+            asks = maker.speaker.ask(question, about, rng if use == "train" else None)
+            answer = maker.speaker.tell(rng.choice(maker.answers(fact)), about, fact)
+            turns += [asks if turns else grounded_prompt(asks, passages, maker.lang)]
+            turns += [with_citation(answer, place, maker.lang)]
+        if turns:
+            yield conversation("quiz", maker.lang, turns, unique)
+
+
+def _retold(maker: Maker, article: Article, rng: Random) -> tuple[Article, str, list[Fact]]:
+    """A passage of the article with other values and perhaps another name, and the facts that it now tells."""
+    piece = rng.choice(article.pieces)
+    facts: list[Fact] = []
+    for fact in article.facts:
+        held = [(p, wording) for p, wording in holding(fact, [piece]) if speaks_of(fact, p)]
+        if not held:
+            continue
+        wording, told = held[0][1], fact
+        if rng.random() < maker.settings.counterfactual and (swap := maker.other_value(article, fact, wording, rng)):
+            told, piece = replace(fact, value=swap), replace(piece, text=replace_value(piece.text, wording, swap))
+        facts.append(told)
+    facts = [fact for fact in facts if holding(fact, [piece])]  # a later exchange may have hit an earlier value
+    if facts and rng.random() < maker.settings.invented:
+        article, (piece,) = maker.renamed(article, [piece], facts[0].value, rng)
+        facts = [fact for fact in facts if holding(fact, [piece])]
+    return article, piece.text, facts
+
+
+def _beginning(sentence: str, lang: str, rng: Random) -> str:
+    if lang == "zh":
+        return sentence[: rng.randint(2, 5)]
+    return " ".join(sentence.split(" ")[: rng.randint(1, 3)])
+
+
+def _name(lang: str, names: list[str], rng: Random) -> str:
+    return rng.choice(names) if rng.random() < 0.4 else made_up_name(lang, rng)
+
+
+def _value(kind: str, lang: str, names: list[str], rng: Random) -> str:
+    if kind == "mixed":
+        kind = rng.choice(("number", "year", "name"))
+    if kind == "number":
+        return str(rng.randrange(10 ** rng.randint(1, 6)))
+    if kind == "year":
+        return f"{rng.randint(1000, 2030)}{'年' if lang == 'zh' else ''}"
+    return _name(lang, names, rng)

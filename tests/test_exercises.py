@@ -1,0 +1,141 @@
+"""Exercises in reading: what they ask stands before them, and they are mixed into pretraining row by row."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import wikigpt
+from test_instruct import HELD_OUT, countries
+from test_train import make_shard
+from wikigpt.chat.grounding import cited
+from wikigpt.instruct import InstructSettings, Made, Share, make_conversations
+from wikigpt.instruct.gate import passages_of, stands_in, value_of
+from wikigpt.tokens import open_shards
+from wikigpt.tokens.shards import EXERCISES
+from wikigpt.train import TrainConfig
+from wikigpt.train.batches import MixedRows, Packer
+
+SHARE = Share(weight=6, maximum=200)
+KINDS = "copy", "recall", "quiz"
+
+
+@pytest.fixture(scope="module")
+def made() -> Made:
+    chosen = InstructSettings(copy_text=SHARE, recall=SHARE, quiz=SHARE, counterfactual=0.9, invented=0.5)
+    return make_conversations(countries(), chosen, 3)
+
+
+def of(made: Made, kind: str, lang: str) -> list[list[str]]:
+    return [[m["content"] for m in c["messages"]] for c in made.train if (c["task"], c["lang"]) == (kind, lang)]
+
+
+def test_there_are_none_unless_they_are_asked_for() -> None:
+    counts = make_conversations(countries(), InstructSettings(), 3).counts
+    assert not {kind for lang in counts.values() for kind in lang["train"]} & set(KINDS)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_answer_stands_in_what_was_said_before(made: Made, lang: str) -> None:
+    copies, recalls, quizzes = (of(made, kind, lang) for kind in KINDS)
+    assert min(map(len, (copies, recalls, quizzes))) > 30
+    for asked, answer in copies:
+        assert answer in asked
+    if lang == "en":  # Chinese passages here are one sentence each
+        assert any(re.search("“.+”", asked) for asked, _ in copies)  # a sentence by its beginning
+    for turns in recalls:
+        entries, _, first = turns[0].rpartition("\n\n")
+        for question, answer in zip([first, *turns[2::2]], turns[1::2], strict=True):
+            (line,) = (e for e in entries.splitlines() if any(n and n in question for n in names_in(e)))
+            assert line.rstrip("。.").endswith(value_of(answer))
+    for turns in quizzes:
+        passages = passages_of(turns[0])
+        for answer in turns[1::2]:
+            (place,) = cited(answer)
+            assert stands_in(value_of(answer), passages[place])
+    assert max(map(len, quizzes)) > 2 and max(map(len, recalls)) > 4  # several questions over the same
+
+
+def names_in(entry: str) -> list[str]:
+    """What may be the name in an entry of a list, in any of its forms."""
+    return re.findall(r"^(?:The word for )?(.+?)(?:：|: | = |=| - | is | has |对应|的是)", entry)
+
+
+def test_what_is_known_by_heart_does_not_help(made: Made) -> None:
+    capitals = {d.title: dict(d.facts)["capital"] for d in countries() if d.lang == "en"}
+    true = told = 0
+    for turns in of(made, "quiz", "en"):
+        for number, passage in passages_of(turns[0]).items():
+            title = passage.partition(":")[0]
+            for answer in turns[1::2]:
+                if [number] == cited(answer) and "capital" in answer.lower():
+                    told += 1
+                    true += capitals.get(title) == value_of(answer)
+    assert told > 20 and true < told / 4
+
+
+def test_held_out_exercises_are_of_held_out_articles_and_others_never(made: Made) -> None:
+    for entries, held_out in ((made.train, False), (made.validation, True)):
+        sources = [s["title"] for c in entries if c["task"] in KINDS and c["lang"] == "en" for s in c["sources"]]
+        assert sources and all((title in HELD_OUT) == held_out for title in sources)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=20),
+    st.lists(st.integers(1, 30), min_size=1, max_size=20),
+    st.floats(0.01, 0.99),
+    st.integers(0, 50),
+    st.integers(1, 40),
+)
+def test_mixed_rows_are_each_kind_in_its_own_order(texts, exercises, share, first, count) -> None:
+    text = Packer(make_shard(texts, masked=False), 30, seed=1, whole_documents=False)
+    other = make_shard(exercises, masked=True)
+    other.tokens[:] += 10_000
+    exercise = Packer(other, 30, seed=1, whole_documents=True)
+    mixed = MixedRows(text, exercise, share)
+    batch = mixed.rows(first, count)
+    whole = mixed.rows(0, first + count)
+    assert torch.equal(batch.input_ids, whole.input_ids[first:])  # which row it is depends on its number alone
+    is_exercise = (whole.input_ids > 10_000).any(1)
+    n = int(is_exercise.sum())
+    assert abs(n - share * (first + count)) < 1
+    assert torch.equal(whole.input_ids[is_exercise], exercise.rows(0, n).input_ids)
+    assert torch.equal(whole.targets[~is_exercise], text.rows(0, first + count - n).targets)
+
+
+def test_a_build_pretrains_on_exercises_and_measures_them_apart(tmp_path: Path) -> None:
+    some = "{weight=1, maximum=60}"
+    exercises = [f"exercises.{name}={some}" for name in ("copy_text", "recall", "quiz")]
+    steps = ["pretrain.steps=3", "pretrain.exercise_share=0.5", "pretrain.evaluate_every=3", "exercises.max_core=0"]
+    settings = [part for setting in (*exercises, *steps) for part in ("--set", setting)]
+    run = tmp_path / "run"
+    done = wikigpt("build", "tiny", "--run", run, "--until", "pretrain", *settings)
+    assert done.returncode == 0 and "✓ exercises" in done.stdout, done.stderr
+    shards = open_shards(run / "tokens")
+    assert {"train", "en", "zh", EXERCISES, f"{EXERCISES} en", f"{EXERCISES} zh"} == set(shards)
+    assert shards["train"].mask is None and 0 < shards[EXERCISES].mask.mean() < 0.8
+    log = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    measured = next(entry for entry in reversed(log) if "held_out_loss" in entry)["held_out_loss"]
+    assert set(measured) == {"en", "zh", f"{EXERCISES} en", f"{EXERCISES} zh"}
+    again = wikigpt("build", "tiny", "--run", run, "--until", "pretrain", *settings)
+    assert again.stdout.count("unchanged") == 5
+
+
+def test_a_masked_model_is_told_that_it_has_no_use_for_them(tmp_path: Path) -> None:
+    refused = wikigpt(
+        "build", "tiny", "--run", tmp_path / "run", "--until", "pretrain", "--set", "model.shape=bert-mini",
+        "--set", "exercises.recall={weight=1, maximum=20}",
+    )  # fmt: skip
+    assert refused.returncode == 2 and "learns from no exercises" in refused.stderr
+
+
+def test_a_share_that_leaves_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="exercise_share"):
+        TrainConfig(steps=1, exercise_share=1.0)
+    assert np.isclose(TrainConfig(steps=1).exercise_share, 0.3)
