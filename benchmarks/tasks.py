@@ -3,7 +3,8 @@
 Each task has texts to learn from and others to measure on, both drawn with one seed; nothing is in both. The examples
 are the four most similar texts (of passages with questions: one). Fine-tuning is LoRA, once for all tasks together, on
 the conversations that `wikigpt prompts export` makes. What is measured is the default template of the task and
-language; `wikigpt prompts search` may find a better one. Writing freely has no right answer and is not measured.
+language; `wikigpt prompts search` may find a better one. `--only write` takes the tasks so called alone.
+Writing freely has no right answer: what is measured is how near it comes to an encyclopedia's words on the subject.
 
 | task | texts | answers |
 |---|---|---|
@@ -13,12 +14,15 @@ language; `wikigpt prompts search` may find a better one. Writing freely has no 
 | translate | Tatoeba, both ways | |
 | summarise | introductions of the vital articles; CSL's abstracts | Wikidata's description; the paper's title |
 | dialogue | ChatterBot, English and Chinese | a reply |
+| write | titles of the vital articles, and of Chinese Wikipedia's | how the article begins |
 """
 
 import csv
 import gzip
 import io
+import itertools
 import json
+import lzma
 import random
 import shutil
 import tempfile
@@ -62,9 +66,9 @@ class Case:
 
 def main() -> None:
     """Measure by prompt, fine-tune, measure again, print, write."""
-    options = arguments(__doc__, minutes=10.0, work="")
+    options = arguments(__doc__, minutes=10.0, work="", only="")
     torch.set_num_threads(physical_cores())
-    everything = list(cases())
+    everything = [case for case in cases() if case.name.startswith(options.only)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.work or temporary)
         prepare_base(folder)
@@ -174,6 +178,11 @@ def cases() -> Iterator[Case]:
     for name, template in (("English", "dialogue"), ("Chinese", "dialogue-zh")):
         yield _case(f"dialogue, {name}", template, list(_replies(DATA / "chat" / "chatterbot" / name.lower())))
 
+    begun = {"write": [(article["title"], article["extract"]) for article in vital], "write-zh": _chinese_articles()}
+    for template, articles in begun.items():
+        rows = [Row({"text": title}, (_cut(text),)) for title, text in articles if _cut(text)]
+        yield _case(f"write, {'Chinese' if 'zh' in template else 'English'}", template, rows)
+
 
 def _case(
     name: str, template: str, learned: list[Row], asked: list[Row] | None = None, shots: int = 4, **settings: Any
@@ -194,13 +203,26 @@ def _short(rows: list[Row], rng: random.Random) -> list[Row]:
     kept = []
     for row in rows:
         text = row.values.get("text", "")
-        if len(text) > LONGEST:
-            end = max(text.rfind(mark, 0, LONGEST) for mark in (". ", "。", ".", "；", "，"))
-            text = text[: end + 1] if end > 0 else ""
+        text = _cut(text)
         if "text" not in row.values or text.strip():
             kept.append(Row({**row.values, "text": text} if "text" in row.values else row.values, row.answers))
     rng.shuffle(kept)
     return kept
+
+
+def _cut(text: str) -> str:
+    """A text that is too long up to the end of a sentence; "" where there is none."""
+    if len(text) <= LONGEST:
+        return text
+    end = max(text.rfind(mark, 0, LONGEST) for mark in (". ", "。", ".", "；", "，"))
+    return text[: end + 1] if end > 0 else ""
+
+
+def _chinese_articles() -> list[tuple[str, str]]:
+    """Titles and beginnings of articles."""
+    with lzma.open(DATA / "text" / "zhwiki.jsonl.xz", "rt", encoding="utf-8") as lines:
+        rows = (json.loads(line) for line in itertools.islice(lines, 2 * TO_LEARN))
+        return [(row["title"], row["text"].split("\n\n")[0][:300]) for row in rows]
 
 
 def _questions(articles: list[dict[str, Any]]) -> Iterator[Row]:
