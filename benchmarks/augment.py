@@ -2,7 +2,7 @@
 
 One base, fine-tuned for the same time on the demo's conversations as they are and with a part of them rewritten. Asked
 are held-out questions, phrased as no conversation phrases them: as they are, with slips of the pen, and, in Chinese, in
-Traditional characters.
+Traditional characters. `--only NAME,NAME` measures these alone, `--seed` another base and order.
 """
 
 import json
@@ -20,7 +20,7 @@ from wikigpt.evaluate.tasks import run_tasks
 from wikigpt.instruct.augment import noisy
 from wikigpt.instruct.settings import Noise
 from wikigpt.knowledge import Index
-from wikigpt.pipeline import build
+from wikigpt.pipeline import build, read_stages
 from wikigpt.recipe import load_recipe
 from wikigpt.train.machine import physical_cores
 
@@ -38,17 +38,18 @@ LIMITS = {"closed_book": 200, "grounded": 100}
 
 def main() -> None:
     """Fine-tune and ask by turns, print, write."""
-    options = arguments(__doc__, minutes=4.0, work="")
+    options = arguments(__doc__, minutes=4.0, work="", only="", seed=0)
     torch.set_num_threads(physical_cores())
     scores: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.work or temporary)
-        for name, overrides in VARIANTS.items():
-            recipe = load_recipe("demo", [*overrides, f"finetune.minutes={options.minutes}"])
-            build(recipe, folder, until="knowledge", display=QuietDisplay())
+        for name in options.only.split(",") if options.only else VARIANTS:
+            settings = [*VARIANTS[name], f"finetune.minutes={options.minutes}", f"seed={options.seed}"]
+            build(load_recipe("demo", settings), folder, until="knowledge", display=QuietDisplay())
             scores[name] = ask(folder)
-            print(f"{name}: {scores[name]}", flush=True)
-    plain = scores["as they are"]
+            steps = read_stages(folder)["finetune"]["facts"]["steps"]
+            print(f"{name}, {steps:,} steps: {scores[name]}", flush=True)
+    plain = next(iter(scores.values()))
     print(f"| | {' | '.join(plain)} |\n|---|{'---|' * len(plain)}")
     for name, found in scores.items():
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in found.values())} |")

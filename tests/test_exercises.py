@@ -126,6 +126,24 @@ def test_a_build_pretrains_on_exercises_and_measures_them_apart(tmp_path: Path) 
     again = wikigpt("build", "tiny", "--run", run, "--until", "pretrain", *settings)
     assert again.stdout.count("unchanged") == 5
 
+    command = [
+        "pretrain",
+        run / "corpus",
+        "--tokenizer",
+        run / "tokenizer",
+        "-o",
+        tmp_path / "base",
+        "--recipe",
+        "tiny",
+    ]
+    command += ["--set", "pretrain.steps=2"]
+    for option in (["--exercises", run / "exercises"], []):
+        done = wikigpt(*command, *option)
+        assert done.returncode == 0, done.stderr
+        assert (EXERCISES in open_shards(tmp_path / "base.work" / "tokens")) == bool(option)
+    missing = wikigpt(*command, "--exercises", tmp_path)
+    assert missing.returncode == 2 and "train.jsonl is missing; make exercises" in missing.stderr
+
 
 def test_a_masked_model_is_told_that_it_has_no_use_for_them(tmp_path: Path) -> None:
     refused = wikigpt(

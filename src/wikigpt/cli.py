@@ -377,6 +377,13 @@ def pretrain(
         Path | None, typer.Option(help="Folder that `wikigpt tokenizer` wrote; a base has its own.", show_default=False)
     ] = None,
     base: Base = None,
+    exercises: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of conversations to learn from as well, in pretrain.exercise_share of the rows.",
+            show_default=False,
+        ),
+    ] = None,
     shape: Annotated[
         str | None,
         typer.Option(help="Shape of the model by name, as gpt2-mini or bert-mini. [default: the recipe's]"),
@@ -418,7 +425,15 @@ def pretrain(
         def prepare() -> None:
             if base is not None:
                 pretrained_tokenizer(base, with_tokenizer)
-            stages.tokens(corpus, with_tokenizer, work / "tokens", reuse=True, progress=progress)
+            stages.tokens(
+                corpus,
+                with_tokenizer,
+                work / "tokens",
+                exercises=exercises,
+                max_length=chosen.pretrain.sequence_length or chosen.model.context_length,
+                reuse=True,
+                progress=progress,
+            )
 
         main_first(prepare)
         return stages.pretrain(

@@ -81,10 +81,13 @@ def tokens(
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
     }
     if exercises is not None:
-        made_of["exercises_sha256"] = fingerprint(sha256_file(exercises / "train.jsonl"), max_length)
+        parts = [exercises / f"{name}.jsonl" for name in ("train", "validation")]
+        if missing := [str(part) for part in parts if not part.is_file()]:
+            raise UserError(f"{missing[0]} is missing; make exercises with `wikigpt instruct`.")
+        made_of["exercises_sha256"] = fingerprint(*map(sha256_file, parts), max_length)
     if reuse and (output / "tokens.json").is_file():
         manifest: dict[str, Any] = read_json(output / "tokens.json")
-        if made_of.items() <= manifest.items():
+        if made_of.items() <= manifest.items() and (exercises is not None) == ("exercises_sha256" in manifest):
             return manifest
     documents = (
         ("train" if document.split == "train" else document.lang, article_text(document))
