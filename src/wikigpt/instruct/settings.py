@@ -101,7 +101,7 @@ class InstructSettings(BaseModel):
         le=1,
         description="how far large kinds and languages shrink towards the median one: 0 not at all, 1 down to it",
     )
-    # Off until shown to help; each rewrites conversations and adds none.
+    # Off by default; each rewrites conversations and adds none. docs/guide.md has what they gain.
     paraphrase: float = Field(0, ge=0, le=1, description="part of the questions put into a composed phrasing")
     noises: list[Noise] = Field(
         default_factory=list,
