@@ -14,8 +14,10 @@ from conftest import wikigpt
 from test_instruct import HELD_OUT, countries
 from test_train import make_shard
 from wikigpt.chat.grounding import cited
+from wikigpt.errors import UserError
 from wikigpt.instruct import InstructSettings, Made, Share, make_conversations
 from wikigpt.instruct.gate import passages_of, stands_in, value_of
+from wikigpt.recipe import load_recipe
 from wikigpt.tokens import open_shards
 from wikigpt.tokens.shards import EXERCISES
 from wikigpt.train import TrainConfig
@@ -110,21 +112,22 @@ def test_mixed_rows_are_each_kind_in_its_own_order(texts, exercises, share, firs
 
 
 def test_a_build_pretrains_on_exercises_and_measures_them_apart(tmp_path: Path) -> None:
-    some = "{weight=1, maximum=60}"
-    exercises = [f"exercises.{name}={some}" for name in ("copy_text", "recall", "quiz")]
-    steps = ["pretrain.steps=3", "pretrain.exercise_share=0.5", "pretrain.evaluate_every=3", "exercises.max_core=0"]
-    settings = [part for setting in (*exercises, *steps) for part in ("--set", setting)]
+    small = ["corpus.max_documents=400", "pretrain.steps=3", "pretrain.exercise_share=0.5", "pretrain.evaluate_every=3"]
+    some = [f"exercises.{name}={{weight=1, maximum=60}}" for name in ("copy_text", "recall", "quiz")]
+    settings = [part for setting in (*small, *some) for part in ("--set", setting)]
     run = tmp_path / "run"
     done = wikigpt("build", "tiny", "--run", run, "--until", "pretrain", *settings)
     assert done.returncode == 0 and "✓ exercises" in done.stdout, done.stderr
     shards = open_shards(run / "tokens")
-    assert {"train", "en", "zh", EXERCISES, f"{EXERCISES} en", f"{EXERCISES} zh"} == set(shards)
+    languages = {name for name in shards if name in ("en", "zh")}
+    measured_apart = {f"{EXERCISES} {lang}" for lang in languages}
+    assert set(shards) == {"train", EXERCISES} | languages | measured_apart and languages
     assert shards["train"].mask is None and 0 < shards[EXERCISES].mask.mean() < 0.8
+    made = json.loads((run / "exercises" / "instruct.json").read_text())["languages"]
+    assert all(set(counts[part]) <= set(KINDS) for counts in made.values() for part in ("train", "validation"))
     log = [json.loads(line) for line in (run / "pretrain" / "metrics.jsonl").read_text().splitlines()]
     measured = next(entry for entry in reversed(log) if "held_out_loss" in entry)["held_out_loss"]
-    assert set(measured) == {"en", "zh", f"{EXERCISES} en", f"{EXERCISES} zh"}
-    again = wikigpt("build", "tiny", "--run", run, "--until", "pretrain", *settings)
-    assert again.stdout.count("unchanged") == 5
+    assert set(measured) == languages | measured_apart
 
     command = [
         "pretrain",
@@ -136,21 +139,17 @@ def test_a_build_pretrains_on_exercises_and_measures_them_apart(tmp_path: Path) 
         "--recipe",
         "tiny",
     ]
-    command += ["--set", "pretrain.steps=2"]
-    for option in (["--exercises", run / "exercises"], []):
-        done = wikigpt(*command, *option)
-        assert done.returncode == 0, done.stderr
-        assert (EXERCISES in open_shards(tmp_path / "base.work" / "tokens")) == bool(option)
-    missing = wikigpt(*command, "--exercises", tmp_path)
+    command += ["--set", "pretrain.steps=1", "--exercises"]
+    missing = wikigpt(*command, tmp_path)
     assert missing.returncode == 2 and "train.jsonl is missing; make exercises" in missing.stderr
+    done = wikigpt(*command, run / "exercises")
+    assert done.returncode == 0, done.stderr
+    assert EXERCISES in open_shards(tmp_path / "base.work" / "tokens")
 
 
-def test_a_masked_model_is_told_that_it_has_no_use_for_them(tmp_path: Path) -> None:
-    refused = wikigpt(
-        "build", "tiny", "--run", tmp_path / "run", "--until", "pretrain", "--set", "model.shape=bert-mini",
-        "--set", "exercises.recall={weight=1, maximum=20}",
-    )  # fmt: skip
-    assert refused.returncode == 2 and "learns from no exercises" in refused.stderr
+def test_a_masked_model_is_told_that_it_has_no_use_for_them() -> None:
+    with pytest.raises(UserError, match="learns from no exercises"):
+        load_recipe("tiny", ["model.shape=bert-mini", "exercises.recall={weight=1, maximum=20}"])
 
 
 def test_a_share_that_leaves_no_text_is_refused() -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from wikigpt.adapt.settings import AdapterSettings
 from wikigpt.errors import UserError
-from wikigpt.instruct.settings import InstructSettings
+from wikigpt.instruct.settings import ExerciseSettings, InstructSettings
 from wikigpt.knowledge.settings import KnowledgeSettings
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.train.config import PretrainConfig, TrainConfig
@@ -89,7 +89,7 @@ class Recipe(BaseModel):
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
     model: ModelConfig = Field(default_factory=ModelConfig)
-    exercises: InstructSettings | None = Field(
+    exercises: ExerciseSettings | None = Field(
         None, description="conversations to be pretrained on beside text, in pretrain.exercise_share of the rows"
     )
     pretrain: PretrainConfig = Field(default_factory=lambda: PretrainConfig(minutes=20))
@@ -115,6 +115,8 @@ class Recipe(BaseModel):
         own = "causal_lm" if FAMILIES[self.model.family].causal else "masked_lm"
         if self.objective not in (None, own):
             raise ValueError(f"objective {self.objective} does not fit the {self.model.family} family, only {own}")
+        if self.exercises and own == "masked_lm":
+            raise ValueError(f"a {self.model.family} model fills masks and learns from no exercises; leave them out")
         return self
 
     @model_validator(mode="after")

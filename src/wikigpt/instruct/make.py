@@ -110,12 +110,18 @@ class Maker:
 
     def measuring(self) -> Iterator[Conversation]:
         """Yield conversations for the held-out loss: facts in held-out phrasings, open-book on held-out articles."""
-        most = self.settings.validation_conversations
-        rng = self.rng("measuring")
-        for (article, fact), _ in sample([*self.core, *self.other], Share(weight=1, maximum=most // 2), rng):
+        s, most = self.settings, self.settings.validation_conversations
+        rng, facts = self.rng("measuring"), s.max_core + s.other_fact.maximum
+        for (article, fact), _ in sample(
+            [*self.core, *self.other], Share(weight=1, maximum=min(most // 2, facts)), rng
+        ):
             yield self._fact(article, fact, rng, "heldout", noisy=False)
-        yield from self.open_book(Share(weight=1, maximum=most // 3), self.validation, "heldout")
-        yield from self.unanswerable(Share(weight=1, maximum=most // 6), self.validation, "heldout")
+        yield from self.open_book(
+            Share(weight=1, maximum=min(most // 3, s.grounded.maximum)), self.validation, "heldout"
+        )
+        yield from self.unanswerable(
+            Share(weight=1, maximum=min(most // 6, s.unanswerable.maximum)), self.validation, "heldout"
+        )
 
     def core_facts(self) -> Iterator[Conversation]:
         """Each core fact in `phrasings_per_fact` different questions, the answers in turn in all their forms."""

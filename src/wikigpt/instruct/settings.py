@@ -1,8 +1,8 @@
 """What `wikigpt instruct` may be told; the recipe's section `instruct`."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Noise = Literal["typos", "spaces", "traditional"]
 
@@ -69,7 +69,7 @@ class InstructSettings(BaseModel):
     )
     cloze: Share = Field(Share(weight=0.2, maximum=3_000), description="open-book gap to fill, per article")
 
-    # Off, since they teach to read before anything else: for pretraining (`exercises` of a recipe).
+    # Off here: they are for pretraining, see `ExerciseSettings`.
     copy_text: Share = Field(
         Share(weight=0, maximum=0), description="exercise: some sentences word for word, per article"
     )
@@ -122,3 +122,23 @@ class InstructSettings(BaseModel):
     other_questions: int = Field(200, ge=0, description="evaluation questions per language on other facts, closed book")
     grounded_questions: int = Field(200, ge=0, description="evaluation questions per language on held-out articles")
     unanswerable_questions: int = Field(60, ge=0, description="evaluation questions per language that have no answer")
+
+
+class ExerciseSettings(InstructSettings):
+    """Conversations for pretraining: what is not set is an exercise in reading, or is not made."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exercises_alone(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        none = Share(weight=0, maximum=0)
+        defaults = {name: none for name, field in cls.model_fields.items() if field.annotation is Share}
+        defaults |= {
+            "copy_text": Share(weight=2, maximum=20_000),
+            "recall": Share(weight=2, maximum=20_000),
+            "quiz": Share(weight=4, maximum=40_000),
+        }
+        questions = ("core_questions", "other_questions", "grounded_questions", "unanswerable_questions")
+        numbers = {"max_core": 0, "counterfactual": 0.9, "invented": 0.5, **dict.fromkeys(questions, 0)}
+        return {**defaults, **numbers, **values}
