@@ -132,9 +132,12 @@ def test_questions_are_typed_where_there_is_no_file_and_chinese_is_spoken(voter:
 
 def test_votes_count_from_either_side(tmp_path: Path) -> None:
     rows = [("a", "b", "model_a")] * 6 + [("b", "a", "model_a")] * 2 + [("a", "b", "tie"), ("b", "a", "tie (bothbad)")]
+    (tmp_path / "v.jsonl").touch()
     votes = Votes(tmp_path / "v.jsonl")
     for number, (a, b, winner) in enumerate([*rows, ("a", "c", "model_a")]):
-        votes.add({"question": str(number), "model_a": a, "model_b": b, "winner": winner})
+        votes.add(
+            {"question": f"{number}", "why": "a line\u2028and another", "model_a": a, "model_b": b, "winner": winner}
+        )
     again = Votes(tmp_path / "v.jsonl")
     assert again.tally("a", "b") == Tally(6, 2, 1, 1) and again.tally("b", "a") == Tally(2, 6, 1, 1)
     assert again.asked("b", "a") == {str(i) for i in range(10)}
@@ -157,6 +160,8 @@ def test_two_builds_at_the_command_line(run: Path, tmp_path: Path) -> None:
     votes = tmp_path / "votes.jsonl"
     same = wikigpt("arena", run, run, "-o", votes)
     assert same.returncode == 2 and "would say the same" in same.stderr
+    hot = wikigpt("arena", run, run, "-o", votes, "--temperature", "99")
+    assert hot.returncode == 2 and "--temperature" in hot.stderr and "Traceback" not in hot.stderr
     child = pexpect.spawn(
         sys.executable,
         [

@@ -141,7 +141,7 @@ def test_a_build_pretrains_on_exercises_and_measures_them_apart(tmp_path: Path) 
     ]
     command += ["--set", "pretrain.steps=1", "--exercises"]
     missing = wikigpt(*command, tmp_path)
-    assert missing.returncode == 2 and "train.jsonl is missing; make exercises" in missing.stderr
+    assert missing.returncode == 2 and "train.jsonl is missing; make conversations" in missing.stderr
     done = wikigpt(*command, run / "exercises")
     assert done.returncode == 0, done.stderr
     assert EXERCISES in open_shards(tmp_path / "base.work" / "tokens")

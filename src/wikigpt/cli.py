@@ -865,7 +865,9 @@ def arena(
         ),
     ] = None,
     votes: Annotated[Path, typer.Option("--votes", "-o", help="File of votes to go on with.")] = Path("votes.jsonl"),
-    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest words; above, drawn by chance.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=10, help="0: the likeliest words; above, drawn by chance.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Draws which answer stands first.")] = 0,
 ) -> None:
     """Compare two models blindly: you see two answers, and vote. `wikigpt prefer` learns from the votes.

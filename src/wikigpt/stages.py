@@ -72,7 +72,7 @@ def tokens(
         reuse: leave an `output` that was made of these already as it is; a large wiki takes an hour to encode.
     """
     from wikigpt.tokens import load_tokenizer, tokenizer_sha256, write_text_tokens
-    from wikigpt.tokens.conversations import read_folder
+    from wikigpt.tokens.conversations import conversation_files, read_folder
 
     corpus_manifest(corpus)  # says what is wrong with it
     loaded = load_tokenizer(tokenizer)
@@ -81,10 +81,7 @@ def tokens(
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
     }
     if exercises is not None:
-        parts = [exercises / f"{name}.jsonl" for name in ("train", "validation")]
-        if missing := [str(part) for part in parts if not part.is_file()]:
-            raise UserError(f"{missing[0]} is missing; make exercises with `wikigpt instruct`.")
-        made_of["exercises_sha256"] = fingerprint(*map(sha256_file, parts), max_length)
+        made_of["exercises_sha256"] = fingerprint(*map(sha256_file, conversation_files(exercises)), max_length)
     if reuse and (output / "tokens.json").is_file():
         manifest: dict[str, Any] = read_json(output / "tokens.json")
         if made_of.items() <= manifest.items() and (exercises is not None) == ("exercises_sha256" in manifest):

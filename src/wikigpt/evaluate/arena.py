@@ -79,10 +79,11 @@ class Votes:
         self.path = path
         self.rows: list[Vote] = []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read as a file of votes ({error}).") from None
-        for number, line in enumerate(lines, 1):
+        # Not `splitlines`: it cuts at U+2028 and the like, which JSON leaves in a text as they are.
+        for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], 1):
             try:
                 row = json.loads(line)
                 missing = {"model_a", "model_b", "winner", "question"} - row.keys()

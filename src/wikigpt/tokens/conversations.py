@@ -8,17 +8,23 @@ from wikigpt.errors import UserError
 from wikigpt.tokens.chat import Message
 
 
-def read_folder(folder: Path) -> Iterator[tuple[str, list[Message]]]:
-    """`(split, messages)`: training ones as "train", held-out ones as a split per language."""
-    for name in ("train", "validation"):
-        path = folder / f"{name}.jsonl"
+def conversation_files(folder: Path) -> list[Path]:
+    """The files of a folder's training and held-out conversations. Raises `UserError` where one is missing."""
+    paths = [folder / f"{name}.jsonl" for name in ("train", "validation")]
+    for path in paths:
         if not path.is_file():
             raise UserError(f"{path} is missing; make conversations with `wikigpt instruct`.")
+    return paths
+
+
+def read_folder(folder: Path) -> Iterator[tuple[str, list[Message]]]:
+    """`(split, messages)`: training ones as "train", held-out ones as a split per language."""
+    for path in conversation_files(folder):
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
-                    split, messages = "train" if name == "train" else entry["lang"], entry["messages"]
+                    split, messages = "train" if path.stem == "train" else entry["lang"], entry["messages"]
                     if not all(isinstance(part, str) for m in messages for part in (m["role"], m["content"])):
                         raise ValueError("role and content of a message are text")
                 except (ValueError, KeyError, TypeError) as error:
