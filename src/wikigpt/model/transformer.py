@@ -343,9 +343,9 @@ class Decoder(nn.Module):
         input_ids: Tensor,
         document_ids: Tensor | None = None,
         cache: Cache | None = None,
-        states: list[Tensor] | None = None,
+        watch: Callable[[Tensor], object] | None = None,
     ) -> Tensor:
-        """Hidden states `[batch, tokens, d_model]`; what each block puts out is appended to `states`."""
+        """Hidden states `[batch, tokens, d_model]`; `watch` is called with what each block puts out."""
         n_tokens = input_ids.shape[1]
         if cache is None:
             positions = torch.arange(n_tokens, device=input_ids.device)
@@ -370,8 +370,8 @@ class Decoder(nn.Module):
             documents = first_keys(document_ids)
         for layer, layer_cache in zip(self.layers, caches, strict=True):
             x = layer(x, angles, documents, layer_cache)
-            if states is not None:
-                states.append(x)
+            if watch is not None:
+                watch(x)
         if cache is not None:
             cache.advance(n_tokens)
         return self.norm(x)

@@ -11,7 +11,7 @@ from wikigpt.model import Transformer
 from wikigpt.model.transformer import block_causal_attention
 from wikigpt.train.batches import IGNORE, Batch
 from wikigpt.train.chunks import back_through_head, chunk_rows, piece_rows
-from wikigpt.train.objectives import Chat, Objective
+from wikigpt.train.objectives import Chat
 
 Divergence = Literal["forward", "reverse"]
 RIDGE = 1e-4  # of the mean square of a hidden state, lest a direction that is hardly used decides
@@ -163,7 +163,7 @@ class HiddenStates:
         states: tuple[list[Tensor], list[Tensor]] = [], []
         with torch.no_grad():
             for model, kept in zip((student, teacher), states, strict=True):
-                model.model(batch.input_ids, batch.document_ids, states=kept)
+                model.model(batch.input_ids, batch.document_ids, watch=kept.append)
         projections, scales = [], []
         for i, j in pairs:
             x, y = states[0][i][where].double(), states[1][j][where].double()
@@ -208,7 +208,7 @@ class _SquaredError(torch.autograd.Function):
 class Distill(Chat):
     """Predict what the assistant says as a teacher would: its probabilities of all tokens beside the one token.
 
-    Held-out data is measured by plain cross-entropy, as for `Chat`, so that both can be compared.
+    Held-out data is measured as for `Chat`, so that both can be compared.
 
     Args:
         teacher: of the same tokenizer. It moves to the student's device and attends by the operators that the student
@@ -230,18 +230,19 @@ class Distill(Chat):
         """Summed loss in nats over what the assistant says, and over the rest if `prompts`: a differentiable scalar."""
         answers = batch.targets != IGNORE
         where = batch.document_ids >= 0 if self.prompts else answers
-        own: list[Tensor] | None = [] if self.hidden else None
-        others: list[Tensor] | None = [] if self.hidden else None
+        own: list[Tensor] = []
+        others: list[Tensor] = []
         # First, so that what its blocks take is free again when the student's activations stand in memory.
         with torch.no_grad():
             teacher = narrowed(alongside(self.teacher, model))
-            teacher_hidden = teacher.model(batch.input_ids, batch.document_ids, states=others)[where]
-            others = others and [states[answers] for states in others]
-        hidden = model.model(batch.input_ids, batch.document_ids, states=own)[where]
-        apart: Tensor | float = 0.0
-        if self.hidden and own is not None and others is not None:
-            apart = self.hidden.loss(own, others, answers)
-            own = others = None  # the next lines need most memory
+            dtype = teacher.lm_head.weight.dtype
+            watch = (lambda x: others.append(x[answers].to(dtype))) if self.hidden else None
+            teacher_hidden = teacher.model(batch.input_ids, batch.document_ids, watch=watch)[where]
+        watch = own.append if self.hidden else None
+        hidden = model.model(batch.input_ids, batch.document_ids, watch=watch)[where]
+        apart = self.hidden.loss(own, others, answers) if self.hidden else 0.0
+        own.clear()  # the next lines need most memory
+        others.clear()
         loss = chunked_distillation(
             hidden,
             model.lm_head.weight,
@@ -254,11 +255,6 @@ class Distill(Chat):
             prompts=self.prompts,
         )
         return loss + apart
-
-    @property
-    def evaluated(self) -> Objective:
-        """Plain cross-entropy."""
-        return Chat(cross_entropy=self.cross_entropy)
 
 
 def alongside(frozen: Transformer, model: Transformer) -> Transformer:
