@@ -272,6 +272,33 @@ def test_weights_that_do_not_fit_are_named(tokenizer_folder, tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8_weights_are_a_quarter_of_the_file_and_off_by_half_a_step_at_most(family, tokenizer_folder, tmp_path):
+    model = random_model(CONFIGS[family])
+    for name, folder in (("full", {}), ("int8", {"int8": True})):
+        save_model(model, tmp_path / name, tokenizer=tokenizer_folder, **folder)
+    full, small = (tmp_path / name / "model.safetensors" for name in ("full", "int8"))
+    assert small.stat().st_size < 0.35 * full.stat().st_size  # of tiny matrices; scales and vectors stay fp32
+    tensors, exact = load_file(small), load_file(full)
+    for name, weight in exact.items():
+        if weight.dim() > 1:
+            error = (tensors[name] * tensors[f"{name}.scale"][:, None] - weight).abs()
+            assert (error <= weight.abs().amax(1, keepdim=True) / 127 * 0.51).all()
+        else:
+            assert torch.equal(tensors[name], weight)
+    ids = torch.arange(24)[None] % model.config.vocab_size
+    with torch.no_grad():
+        wanted, given = model.eval()(ids), load_model(tmp_path / "int8")(ids)
+    assert 0 < (given - wanted).norm() < 0.03 * wanted.norm()
+    config = json.loads((tmp_path / "int8" / "config.json").read_text())
+    assert config["quantization_config"]["quant_method"] == "wikigpt_int8"
+
+    scale = next(name for name in tensors if name.endswith(".scale"))
+    save_file({**tensors, scale: tensors[scale][:-1].contiguous()}, small)
+    with pytest.raises(UserError, match=f"the scales of {scale.removesuffix('.scale')} do not fit"):
+        load_model(tmp_path / "int8")
+
+
 def test_named_shapes_and_what_a_family_cannot_be():
     mini = ModelConfig(shape="gpt2-mini")
     assert (mini.family, mini.n_layers, mini.d_model, mini.n_heads, mini.d_ff, mini.context_length) == (

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wikigpt.artifacts import atomic_folder, check_output_folder, read_json, write_json
 from wikigpt.errors import UserError
+from wikigpt.model import rounding
 from wikigpt.model.config import FAMILIES, FamilyName, ModelConfig
 from wikigpt.model.transformer import Transformer
 from wikigpt.tokens import load_tokenizer
@@ -210,7 +211,7 @@ def _unsupported(config: dict[str, Any], family: FamilyName) -> list[str]:
     ]
     if config.get("auto_map"):
         problems.append("auto_map asks to run code of the model's own")
-    if config.get("quantization_config"):
+    if config.get("quantization_config") not in (None, rounding.CONFIG):
         problems.append("its weights are quantised (quantization_config); take the unquantised model")
     known = {FAMILIES[family].architecture} | ({"BertForPreTraining"} if family == "bert" else set())
     if other := set(config.get("architectures") or ()) - known:
@@ -256,7 +257,13 @@ def to_hub_weights(model: Transformer, weights: dict[str, Tensor]) -> dict[str, 
 
 
 def save_model(
-    model: Transformer, folder: Path, *, tokenizer: Path, card: str = "", origin: dict[str, Any] | None = None
+    model: Transformer,
+    folder: Path,
+    *,
+    tokenizer: Path,
+    card: str = "",
+    origin: dict[str, Any] | None = None,
+    int8: bool = False,
 ) -> None:
     """Write a complete model folder, atomically: configuration, fp32 weights, tokenizer, model card.
 
@@ -264,13 +271,16 @@ def save_model(
         tokenizer: folder whose tokenizer files are copied.
         card: text of the model card `README.md`.
         origin: what is known of the model of others that this one is or was made from.
+        int8: round the weights (see `rounding`), for a file that only WikiGPT reads.
     """
     check_output_folder(folder, "config.json")
     loaded = load_tokenizer(tokenizer)
     end, im_end, pad = (loaded.token_to_id(token) for token in (END_OF_TEXT, IM_END, PAD))
     with atomic_folder(folder) as target:
-        write_weights(model, target / WEIGHTS)
+        write_weights(model, target / WEIGHTS, int8=int8)
         config = to_hub_config(model.config, eos_token_id=end, pad_token_id=pad)
+        if int8:
+            config["quantization_config"] = rounding.CONFIG
         (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if FAMILIES[model.config.family].causal:
             generation = {
@@ -288,10 +298,11 @@ def save_model(
             write_json(target / IMPORTED, origin)
 
 
-def write_weights(model: Transformer, path: Path) -> None:
+def write_weights(model: Transformer, path: Path, *, int8: bool = False) -> None:
     """Weights under transformers' names; a tied head is left out, as transformers expects."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    save_file(to_hub_weights(model, state), path, metadata={"format": "pt"})
+    weights = to_hub_weights(model, state)
+    save_file(rounding.rounded(weights) if int8 else weights, path, metadata={"format": "pt"})
 
 
 @torch.no_grad()
@@ -309,6 +320,7 @@ def read_weights(model: Transformer, *paths: Path) -> None:
             raise UserError(f"{path} is missing, so the model has no weights.") from None
         except SafetensorError as error:
             raise UserError(f"{path} is damaged ({error}).") from None
+    found = rounding.restored(found, paths[0])
     for old, new in OLD_NAMES.items():
         found = {re.sub(old, new, name): tensor for name, tensor in found.items()}
     family, ours, names = model.config.family, model.state_dict(), hub_names(model)
