@@ -132,11 +132,14 @@ def test_a_teacher_takes_half_the_memory_under_autocast_and_thinks_the_same(fuse
 
 def test_held_out_is_plain_cross_entropy_and_rows_without_targets_cost_nothing():
     student, objective, rows = model(0), Distill(teacher=model(1)), batch()
-    assert objective.evaluated.loss(student, rows).item() == Chat().loss(student, rows).item()
+    conversations = Shard("en", np.zeros(0), np.zeros(1), np.zeros(0), 0)
+    measure = objective.held_out(conversations)
+    assert measure.loss(student, rows)[0].item() == Chat().loss(student, rows).item()
     assert objective.loss(student, rows).item() != pytest.approx(Chat().loss(student, rows).item(), rel=0.01)
     empty = Batch(rows.input_ids, torch.full_like(rows.targets, IGNORE), rows.document_ids)
     loss = objective.loss(student, empty)
     assert loss.item() == 0 and not any(g.any() for g in gradients(student, loss))
+    assert measure.loss(student, empty).tolist() == [0, 0, 0]
 
 
 def test_hidden_states_are_compared_through_the_best_linear_map():
@@ -146,9 +149,9 @@ def test_hidden_states_are_compared_through_the_best_linear_map():
     assert fitted.layers == ((0, 1), (1, 3)) and [p.shape for p in fitted.projections] == [(32, 48)] * 2
     where = rows.targets != IGNORE
     own, others = [], []
-    student.model(rows.input_ids, rows.document_ids, states=own)
+    student.model(rows.input_ids, rows.document_ids, watch=own.append)
     with torch.no_grad():
-        teacher.model(rows.input_ids, rows.document_ids, states=others)
+        teacher.model(rows.input_ids, rows.document_ids, watch=others.append)
     loss = fitted.loss(own, [states[where] for states in others], where)
     # By the formula, with numpy's own least squares in the place of ours.
     expected = 0.0

@@ -17,19 +17,20 @@ from wikigpt.chat.grounding import cited
 from wikigpt.errors import UserError
 from wikigpt.instruct import InstructSettings, Made, Share, make_conversations
 from wikigpt.instruct.gate import passages_of, stands_in, value_of
+from wikigpt.model import ModelConfig, Transformer
 from wikigpt.recipe import load_recipe
-from wikigpt.tokens import open_shards
+from wikigpt.tokens import Shard, open_shards
 from wikigpt.tokens.shards import EXERCISES
-from wikigpt.train import TrainConfig
+from wikigpt.train import CausalLM, Chat, TrainConfig, evaluate_shards
 from wikigpt.train.batches import MixedRows, Packer
 
 SHARE = Share(weight=6, maximum=200)
-KINDS = "copy", "recall", "quiz"
+KINDS = "copy", "recall", "gaps", "quiz"
 
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    chosen = InstructSettings(copy_text=SHARE, recall=SHARE, quiz=SHARE, counterfactual=0.9, invented=0.5)
+    chosen = InstructSettings(copy_text=SHARE, recall=SHARE, gaps=SHARE, quiz=SHARE, counterfactual=0.9, invented=0.5)
     return make_conversations(countries(), chosen, 3)
 
 
@@ -44,8 +45,8 @@ def test_there_are_none_unless_they_are_asked_for() -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_every_answer_stands_in_what_was_said_before(made: Made, lang: str) -> None:
-    copies, recalls, quizzes = (of(made, kind, lang) for kind in KINDS)
-    assert min(map(len, (copies, recalls, quizzes))) > 30
+    copies, recalls, gaps, quizzes = (of(made, kind, lang) for kind in KINDS)
+    assert min(map(len, (copies, recalls, gaps, quizzes))) > 30
     for asked, answer in copies:
         assert answer in asked
     if lang == "en":  # Chinese passages here are one sentence each
@@ -55,6 +56,12 @@ def test_every_answer_stands_in_what_was_said_before(made: Made, lang: str) -> N
         for question, answer in zip([first, *turns[2::2]], turns[1::2], strict=True):
             (line,) = (e for e in entries.splitlines() if any(n and n in question for n in names_in(e)))
             assert line.rstrip("。.").endswith(value_of(answer))
+    for turns in gaps:
+        passages = passages_of(turns[0])
+        for question, answer in zip(turns[::2], turns[1::2], strict=True):
+            after = question.splitlines()[-1].partition("____")[2]
+            (place,) = cited(answer)
+            assert value_of(answer) + after[:5] in passages[place]
     for turns in quizzes:
         passages = passages_of(turns[0])
         for answer in turns[1::2]:
@@ -74,8 +81,8 @@ def test_what_is_known_by_heart_does_not_help(made: Made) -> None:
     for turns in of(made, "quiz", "en"):
         for number, passage in passages_of(turns[0]).items():
             title = passage.partition(":")[0]
-            for answer in turns[1::2]:
-                if [number] == cited(answer) and "capital" in answer.lower():
+            for question, answer in zip(turns[::2], turns[1::2], strict=True):
+                if [number] == cited(answer) and "capital" in question.splitlines()[-1].lower():
                     told += 1
                     true += capitals.get(title) == value_of(answer)
     assert told > 20 and true < told / 4
@@ -120,7 +127,7 @@ def test_a_build_pretrains_on_exercises_and_measures_them_apart(tmp_path: Path) 
     assert done.returncode == 0 and "✓ exercises" in done.stdout, done.stderr
     shards = open_shards(run / "tokens")
     languages = {name for name in shards if name in ("en", "zh")}
-    measured_apart = {f"{EXERCISES} {lang}" for lang in languages}
+    measured_apart = {f"{lang} {kind}" for lang in languages for kind in ("copy", "recall", "quiz")}
     assert set(shards) == {"train", EXERCISES} | languages | measured_apart and languages
     assert shards["train"].mask is None and 0 < shards[EXERCISES].mask.mean() < 0.8
     made = json.loads((run / "exercises" / "instruct.json").read_text())["languages"]
@@ -156,3 +163,40 @@ def test_a_share_that_leaves_no_text_is_refused() -> None:
     with pytest.raises(ValueError, match="exercise_share"):
         TrainConfig(steps=1, exercise_share=1.0)
     assert np.isclose(TrainConfig(steps=1).exercise_share, 0.3)
+
+
+def test_right_answers_are_those_that_greedy_decoding_would_give() -> None:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    conversations = [rng.integers(1, 40, 13) for _ in range(12)]  # two answers each: tokens 4 to 6 and 9 to 12
+    mask = np.isin(np.arange(13), (4, 5, 6, 9, 10, 11, 12)).astype(np.uint8)
+    shard = Shard(
+        "x",
+        np.concatenate(conversations).astype(np.uint16),
+        np.arange(0, 13 * 12 + 1, 13).astype(np.uint64),
+        np.tile(mask, 12),
+        100,
+    )
+    model = Transformer(ModelConfig(n_layers=2, d_model=32, n_heads=2, context_length=40, vocab_size=40))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    shares = []
+    for _ in range(4):
+        right = 0
+        for ids in conversations:
+            for begin, end in ((4, 7), (9, 13)):
+                written = ids[:begin].tolist()
+                while len(written) < end:
+                    written.append(int(model(torch.tensor([written]))[0, -1].argmax()))
+                right += written[begin:] == ids[begin:end].tolist()
+        sizes = {"sequence_length": 40, "batch_size": 2, "max_tokens": 1000}
+        texts = evaluate_shards(model, CausalLM(), {"x": shard}, **sizes)["x"]
+        chats = evaluate_shards(model, Chat(), {"x": shard}, **sizes)["x"]
+        assert texts.measures == chats.measures == {"answers_right": right / 24}
+        assert texts.bits_per_byte is None and chats.bits_per_byte is not None
+        shares.append(right)
+        for _ in range(12):
+            batch = Chat().packer(shard, 40, 0).rows(0, 4)
+            (Chat().loss(model, batch) / batch.n_targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert shares[0] == 0 and shares[-1] > 0 and len(set(shares)) > 2, shares

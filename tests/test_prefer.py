@@ -155,7 +155,7 @@ def test_loss_and_gradients_are_those_of_whole_logits(monkeypatch, variant, chun
     held_out = evaluate_shards(
         policy, objective, {"en": shard}, sequence_length=40, batch_size=2, max_tokens=10**6
     )["en"]  # fmt: skip
-    compared = by_the_book(policy, objective.evaluated, shard)["loss"].item()
+    compared = by_the_book(policy, objective.held_out(shard), shard)["loss"].item()
     assert held_out.nats_per_target == pytest.approx(compared / len(SIZES), rel=1e-5)
     assert held_out.bits_per_byte is None
     for name in ("accuracy", "margin"):
@@ -179,7 +179,7 @@ def test_the_loss_is_that_of_trl(monkeypatch, variant):
     )
     losses, chosen, rejected = trainer.cpo_loss(theirs, *rewards(policy, objective, shard))
     packer = objective.packer(shard, 64, 0)
-    got = objective.evaluated.loss(policy, packer.rows(0, packer.rows_per_epoch)).tolist()
+    got = objective.held_out(shard).loss(policy, packer.rows(0, packer.rows_per_epoch)).tolist()
     wanted = [losses.sum(), (chosen > rejected).sum(), (chosen - rejected).sum()]
     assert got == pytest.approx([value.item() for value in wanted], rel=1e-5)
 

@@ -32,7 +32,6 @@ from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge import build_index
 from wikigpt.model import FAMILIES
 from wikigpt.recipe import SAMPLE, Recipe, dump_recipe, with_settings
-from wikigpt.tokens.shards import EXERCISES
 
 RECIPE, STAGES, PLAN = "recipe.toml", "stages.json", "plan.json"
 Facts = dict[str, Any]
@@ -82,13 +81,12 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
         )
 
     def evaluate(progress: Progress) -> Facts:
-        bits_per_byte = read_stages(run)["pretrain"]["facts"]["bits_per_byte"]
         facts = stages.evaluate(
             model,
             conversations,
             knowledge,
             run / "evaluation",
-            bits_per_byte={split: bits for split, bits in bits_per_byte.items() if not split.startswith(EXERCISES)},
+            bits_per_byte=read_stages(run)["pretrain"]["facts"]["bits_per_byte"],
             limits=recipe.evaluate.model_dump(),
             progress=progress,
         )
@@ -337,7 +335,7 @@ def _write_plan(minutes: float, recipe: Recipe, run: Path, *, fixed_shape: bool,
     from wikigpt.train.plan import free_memory, measure_speed, plan
 
     tokens, done = read_json(run / "tokens" / "tokens.json"), read_stages(run)
-    languages = [name for name in tokens["splits"] if name != "train" and not name.startswith(EXERCISES)]
+    languages = [name for name, facts in tokens["splits"].items() if name != "train" and not facts["masked"]]
     model = recipe.model.model_copy(update={"vocab_size": tokens["vocab_size"]})
     memory = free_memory()
     display.stage("plan", "started")

@@ -95,7 +95,7 @@ def tokens(
         documents,
         loaded,
         made_of["tokenizer_sha256"],
-        exercises=read_folder(exercises) if exercises else None,
+        exercises=read_folder(exercises, by_task=True) if exercises else None,
         max_length=max_length,
         extra=made_of,
         progress=progress,

@@ -12,7 +12,7 @@ from wikigpt.chat.grounding import Passage, grounded_prompt, one_line, with_cita
 from wikigpt.corpus.sentences import split_sentences
 from wikigpt.instruct.articles import Article, holding, speaks_of
 from wikigpt.instruct.make import Maker, Use
-from wikigpt.instruct.relations import Fact
+from wikigpt.instruct.relations import Fact, acceptable
 from wikigpt.instruct.settings import Share
 from wikigpt.instruct.talk import Conversation, conversation, sample
 from wikigpt.instruct.wording import made_up_name, replace_value
@@ -21,13 +21,20 @@ from wikigpt.knowledge.passages import FACTS
 MOST_SENTENCES = 3  # to be copied at once
 ENTRIES, ASKED = (3, 12), (2, 6)  # of a list: how many it has, and how many of them are asked for
 QUESTIONS = 4  # on the same passages, at most
+LONGEST_GAPPED = 250  # characters of a sentence with a gap
 
 
 def exercises(maker: Maker, use: Use = "train") -> Iterator[Conversation]:
     """Yield all exercises of the settings' shares; those held out are of held-out articles, and few."""
     settings = maker.settings
     few = settings.validation_conversations // 10
-    for make, share in ((copies, settings.copy_text), (recalls, settings.recall), (quizzes, settings.quiz)):
+    kinds = (
+        (copies, settings.copy_text),
+        (recalls, settings.recall),
+        (gaps, settings.gaps),
+        (quizzes, settings.quiz),
+    )
+    for make, share in kinds:
         held_out = Share(weight=min(1.0, share.weight), maximum=min(few, share.maximum))
         yield from make(maker, share if use == "train" else held_out, use)
 
@@ -74,8 +81,47 @@ def recalls(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
         yield conversation("recall", maker.lang, turns)
 
 
+def gaps(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
+    """Sentences of a passage with a gap each, most of them with another number or name there than the wiki has."""
+    articles = maker.train if use == "train" else maker.validation
+    able = [(article, piece) for article in articles for piece in article.pieces if piece.kind != FACTS]
+    by_article = Share(weight=share.weight * len(articles) / max(1, len(able)), maximum=share.maximum)
+    names = [article.name for article in articles if len(article.name) <= 20]
+    task, space = maker.tasks["gaps"], "" if maker.lang == "zh" else " "
+    for (article, piece), number in sample(able, by_article, maker.rng("gaps", use)):
+        rng = maker.rng("gaps", use, article.title, piece.text[:40], number)
+        told, asked = [], []
+        for sentence in split_sentences(one_line(piece.text, maker.lang), maker.lang):
+            sentence = sentence.strip()
+            found = [gap for gap in maker.gaps(sentence) if sentence.count(gap) == 1 and acceptable(gap)]
+            if found and len(sentence) < LONGEST_GAPPED:
+                gap = value = rng.choice(found)
+                if rng.random() < maker.settings.counterfactual:
+                    value = _like(gap, maker.lang, names, rng)
+                sentence = sentence.replace(gap, value)
+                if sentence.count(value) == 1:
+                    asked.append((sentence.replace(value, "____"), value))
+            told.append(sentence)
+        if not asked:
+            continue
+        passages = [Passage(article.title, space.join(told))]
+        for other, piece in rng.sample(able, min(len(able), rng.randrange(maker.settings.max_passages))):
+            if other is not article:
+                passages.append(Passage(other.title, piece.text))
+        passages, place = (shuffled := rng.sample(passages, len(passages))), shuffled.index(passages[0]) + 1
+        turns: list[str] = []
+        for gapped, value in rng.sample(asked, min(len(asked), QUESTIONS)):
+            asks = rng.choice(task["ask"]).format(text=gapped)
+            turns += [asks if turns else grounded_prompt(asks, passages, maker.lang)]
+            turns += [with_citation(f"**{value}**", place, maker.lang)]
+        yield conversation("gaps", maker.lang, turns, [article])
+
+
 def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
-    """Several questions in a row over the same passages, most of whose values and names are made up."""
+    """Several questions in a row over the same passages, most of whose values and names are made up.
+
+    The answers are values alone: all that is to be learned of them is where they stand, not how they are worded.
+    """
     articles = maker.train if use == "train" else maker.validation
     able = [article for article in articles if len(article.facts) > 1]
     for article, number in sample(able, share, maker.rng("quiz", use)):
@@ -92,9 +138,10 @@ def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
         for about, fact, place in asked[:QUESTIONS]:
             question = rng.choice(maker.catalogue.questions(fact.relation, maker.lang, use))
             asks = maker.speaker.ask(question, about, rng if use == "train" else None)
-            answer = maker.speaker.tell(rng.choice(maker.answers(fact)), about, fact)
-            turns += [asks if turns else grounded_prompt(asks, passages, maker.lang)]
-            turns += [with_citation(answer, place, maker.lang)]
+            if not turns:
+                briefly = rng.choice(maker.tasks["quiz"]["briefly"]).format(text=asks)
+                asks = grounded_prompt(briefly, passages, maker.lang)
+            turns += [asks, with_citation(f"**{fact.value}**", place, maker.lang)]
         if turns:
             yield conversation("quiz", maker.lang, turns, unique)
 
@@ -122,6 +169,13 @@ def _beginning(sentence: str, lang: str, rng: Random) -> str:
     if lang == "zh":
         return sentence[: rng.randint(2, 5)]
     return " ".join(sentence.split(" ")[: rng.randint(1, 3)])
+
+
+def _like(value: str, lang: str, names: list[str], rng: Random) -> str:
+    """A number of as many digits, or a name."""
+    if not value[0].isdigit():
+        return _name(lang, names, rng)
+    return "".join(rng.choice("123456789") if c.isdigit() else c for c in value)
 
 
 def _name(lang: str, names: list[str], rng: Random) -> str:

@@ -423,7 +423,7 @@ class Maker:
                 (sentence, gap)
                 for sentence in split_sentences(piece.text, self.lang)
                 if len(sentence) < 250 and not _HARD_TO_READ.search(sentence)
-                for gap in self._gaps(sentence)
+                for gap in self.gaps(sentence)
                 if sentence.count(gap) == 1 and gap not in article.name and acceptable(gap)
             ]
             if not gaps:
@@ -442,7 +442,7 @@ class Maker:
             turns = [grounded_prompt(asked, passages, self.lang), with_citation(told, place, self.lang)]
             yield conversation("cloze", self.lang, turns, [article])
 
-    def _gaps(self, sentence: str) -> Iterator[str]:
+    def gaps(self, sentence: str) -> Iterator[str]:
         """Yield what may be left out of a sentence: names, numbers, titles of works and of other articles."""
         for match in _GAPS[self.lang].finditer(sentence):
             yield match[0]

@@ -76,6 +76,9 @@ class InstructSettings(BaseModel):
     recall: Share = Field(
         Share(weight=0, maximum=0), description="exercise: a list of made-up entries, then some are asked; per article"
     )
+    gaps: Share = Field(
+        Share(weight=0, maximum=0), description="exercise: sentences of a passage with gaps to fill; per article"
+    )
     quiz: Share = Field(
         Share(weight=0, maximum=0), description="exercise: several questions over the same passages, per article"
     )
@@ -137,6 +140,7 @@ class ExerciseSettings(InstructSettings):
         defaults |= {
             "copy_text": Share(weight=2, maximum=20_000),
             "recall": Share(weight=2, maximum=20_000),
+            "gaps": Share(weight=2, maximum=20_000),
             "quiz": Share(weight=4, maximum=40_000),
         }
         questions = ("core_questions", "other_questions", "grounded_questions", "unanswerable_questions")

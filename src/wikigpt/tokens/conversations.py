@@ -17,14 +17,16 @@ def conversation_files(folder: Path) -> list[Path]:
     return paths
 
 
-def read_folder(folder: Path) -> Iterator[tuple[str, list[Message]]]:
-    """`(split, messages)`: training ones as "train", held-out ones as a split per language."""
+def read_folder(folder: Path, *, by_task: bool = False) -> Iterator[tuple[str, list[Message]]]:
+    """`(split, messages)`: training ones as "train", held-out ones as a split per language, or "LANG TASK"."""
     for path in conversation_files(folder):
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
-                    split, messages = "train" if path.stem == "train" else entry["lang"], entry["messages"]
+                    messages, split = entry["messages"], "train"
+                    if path.stem == "validation":
+                        split = f"{entry['lang']} {entry['task']}" if by_task else entry["lang"]
                     if not all(isinstance(part, str) for m in messages for part in (m["role"], m["content"])):
                         raise ValueError("role and content of a message are text")
                 except (ValueError, KeyError, TypeError) as error:

@@ -149,7 +149,7 @@ def write_text_tokens(
 
     Args:
         exercises: `(split, messages)` conversations to be pretrained on as well: "train" becomes the split `EXERCISES`,
-            held-out ones "exercises LANG".
+            the others keep theirs.
         max_length: exercises of more tokens are left out and counted in the manifest's `dropped`.
         extra: what the manifest is to say besides, such as the documents' origin.
     """
@@ -171,7 +171,7 @@ def write_text_tokens(
     facts = dict(extra or {})
     parts: list[Iterable[Document]] = [encoded()]
     if exercises is not None:
-        named = ((EXERCISES if split == "train" else f"{EXERCISES} {split}", messages) for split, messages in exercises)
+        named = ((EXERCISES if split == "train" else split, messages) for split, messages in exercises)
         chats = _Chats(named, tokenizer, max_length, progress=progress)
         parts.append(chats)
         facts["dropped"] = chats.dropped

@@ -52,23 +52,24 @@ def evaluate_shards(
     was_training = model.training
     model.eval()
     parallel = parallel or Parallel(model, World())
-    world, results, objective = parallel.world, {}, objective.evaluated
+    world, results = parallel.world, {}
     for name, shard in shards.items():
-        sums, n_targets = [0.0] * (1 + len(objective.measured)), 0.0
-        packer = objective.packer(shard, sequence_length, seed=0)
+        measure = objective.held_out(shard)
+        sums, n_targets = [0.0] * (1 + len(measure.measured)), 0.0
+        packer = measure.packer(shard, sequence_length, seed=0)
         batches = packer.first_epoch(batch_size, max_tokens)
         for group in zip_longest(*[batches] * world.size):
             mine = group[world.rank]
             with autocast or contextlib.nullcontext():
-                loss = parallel.loss(objective, (mine or group[0]).to(device))  # a pass on all ranks: FSDP
+                loss = parallel.loss(measure, (mine or group[0]).to(device))  # a pass on all ranks: FSDP
             if mine is not None:
                 sums = [total + value for total, value in zip(sums, loss.flatten().tolist(), strict=True)]
-                n_targets += objective.count(mine)
+                n_targets += measure.count(mine)
         *sums, n_targets = world.sum(*sums, n_targets)
-        mean, *others = [total / max(1, n_targets) for total in sums]
+        mean, measures = measure.means(sums, n_targets)
         all_targets = len(shard.tokens) if shard.mask is None else int(shard.mask.sum())
-        bits = mean * all_targets / max(1, shard.n_bytes) / math.log(2) if objective.is_likelihood else None
-        results[name] = HeldOut(mean, bits, dict(zip(objective.measured, others, strict=True)))
+        bits = mean * all_targets / max(1, shard.n_bytes) / math.log(2) if measure.is_likelihood else None
+        results[name] = HeldOut(mean, bits, measures)
     model.train(was_training)
     return results
 

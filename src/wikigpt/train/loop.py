@@ -66,6 +66,9 @@ class TrainResult:
             "held_out_loss": {name: round(h.nats_per_target, 4) for name, h in held_out.items()},
             "bits_per_byte": {n: round(h.bits_per_byte, 4) for n, h in held_out.items() if h.bits_per_byte is not None},
         }
+        right = {name: h.measures["answers_right"] for name, h in held_out.items() if "answers_right" in h.measures}
+        if right:
+            facts["answers_right"] = {name: round(share, 4) for name, share in right.items()}
         if not FAMILIES[model.family].causal:
             facts["masked_perplexity"] = {name: round(h.perplexity, 2) for name, h in held_out.items()}
         return facts

@@ -1,6 +1,6 @@
 """What is learned: an objective packs a shard into rows and turns a batch into a loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -103,10 +103,14 @@ class Objective:
         """What the summed loss of a batch is a sum over: its mean over so many is reported and learned from."""
         return batch.n_targets
 
-    @property
-    def evaluated(self) -> "Objective":
+    def held_out(self, shard: Shard) -> "Objective":
         """What held-out data is measured by, where that is not what is learned."""
         return self
+
+    def means(self, sums: Sequence[float], count: float) -> tuple[float, dict[str, float]]:
+        """Mean loss, and what else is measured by name, from the sums that `loss` gave over `count`."""
+        loss, *others = [total / max(1, count) for total in sums]
+        return loss, dict(zip(self.measured, others, strict=True))
 
     def with_cross_entropy(self, kind: str, *, fused: bool, n_logits: int) -> Self:
         """This objective with a cross-entropy of `TrainConfig.cross_entropy`.
@@ -156,6 +160,15 @@ class CausalLM(Objective):
         hidden = model.model(batch.input_ids, batch.document_ids)
         return self.cross_entropy(hidden, model.lm_head.weight, batch.targets)
 
+    def held_out(self, shard: Shard) -> Objective:
+        """Text by this loss; conversations also by how many of their answers are right.
+
+        Bits per byte of answers mean little beside those of text, so whoever learns text has none of exercises.
+        """
+        if shard.mask is None:
+            return self
+        return Answers(cross_entropy=self.cross_entropy, is_likelihood=self.whole_documents)
+
 
 @dataclass(frozen=True)
 class Chat(CausalLM):
@@ -163,6 +176,38 @@ class Chat(CausalLM):
 
     name: str = "chat"
     whole_documents: bool = True
+
+
+@dataclass(frozen=True)
+class Answers(Chat):
+    """`Chat`'s loss, and the share of answers that the model would give word for word: `answers_right`.
+
+    An answer whose every token is the likeliest after those before it is what greedy decoding writes, so none has to
+    be written to count them. Where several wordings are taught, the share is bounded by guessing which.
+    """
+
+    measured: tuple[str, ...] = ("answers_right", "answers")
+
+    def loss(self, model: Transformer, batch: Batch) -> Tensor:
+        """Summed loss in nats, number of right answers, and of all answers."""
+        hidden = model.model(batch.input_ids, batch.document_ids)
+        loss = self.cross_entropy(hidden, model.lm_head.weight, batch.targets)
+        where = batch.targets != IGNORE
+        goes_on = where & where.roll(1, 1) & (batch.document_ids == batch.document_ids.roll(1, 1))
+        goes_on[:, 0] = False
+        answer = (where & ~goes_on).flatten().cumsum(0).unflatten(0, where.shape)[where] - 1
+        rows = max(1, CHUNK_LOGITS // model.lm_head.out_features)
+        with torch.no_grad():
+            likeliest = [model.lm_head(part).argmax(-1) for part in hidden[where].split(rows)]
+        wrong = torch.cat([*likeliest, answer[:0]]) != batch.targets[where]
+        n_answers = int(answer[-1]) + 1 if len(answer) else 0
+        n_wrong = len(answer[wrong].unique())
+        return torch.stack([loss, loss.new_tensor(n_answers - n_wrong), loss.new_tensor(n_answers)])
+
+    def means(self, sums: Sequence[float], count: float) -> tuple[float, dict[str, float]]:
+        """Mean loss of a target token, and share of right answers."""
+        loss, right, answers = sums
+        return loss / max(1, count), {"answers_right": right / max(1, answers)}
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,7 @@ class Prefer(Objective):
         """Number of pairs."""
         return int(pairs_in_rows(batch).sum())
 
-    @property
-    def evaluated(self) -> Objective:
+    def held_out(self, shard: Shard) -> Objective:
         """The loss of the comparison and, beside it, accuracy and margin."""
         return replace(self, measured=("accuracy", "margin"), chosen_weight=0.0)
 

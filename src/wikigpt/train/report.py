@@ -71,27 +71,29 @@ def training_plots(entries: Sequence[Entry]) -> dict[str, str]:
             for color, name in enumerate(splits, 1)
         ]
 
-    if any("measures" in entry for entry in held_out):  # of preference tuning
-        accuracies = [
-            Line((split, split), [(e["step"], e["measures"][split]["accuracy"]) for e in held_out], color)
-            for color, split in enumerate(splits, 1)
-        ]
-        name, chart = "accuracy", line_chart(("Chosen above rejected, held out", "留出集偏好准确率"), accuracies)
+    def measured(kind: str) -> list[Line]:
+        found = [(e["step"], e["measures"]) for e in held_out if "measures" in e]
+        points = {name: [(step, m[name][kind]) for step, m in found if kind in m.get(name, {})] for name in splits}
+        return [Line((name, name), points[name], color) for color, name in enumerate(splits, 1) if points[name]]
+
+    charts: dict[str, str] = {}
+    if preferred := measured("accuracy"):
+        charts["accuracy"] = line_chart(("Chosen above rejected, held out", "留出集偏好准确率"), preferred)
     elif any(entry["bits_per_byte"] for entry in held_out) or not held_out:
-        name, chart = (
-            "bits_per_byte",
-            line_chart(("Bits per byte, held out", "留出集每字节比特数"), by_split("bits_per_byte")),
-        )
+        of_text = [line for line in by_split("bits_per_byte") if line.points]
+        charts["bits_per_byte"] = line_chart(("Bits per byte, held out", "留出集每字节比特数"), of_text)
     else:
         lines = [Line(a.name, [(x, math.exp(y)) for x, y in a.points], a.color) for a in by_split("held_out_loss")]
-        name, chart = "perplexity", line_chart(("Perplexity of masked tokens, held out", "留出集掩码困惑度"), lines)
+        charts["perplexity"] = line_chart(("Perplexity of masked tokens, held out", "留出集掩码困惑度"), lines)
+    if right := measured("answers_right"):
+        charts["answers"] = line_chart(("Answers word for word, held out", "留出集逐字答对率"), right, from_zero=True)
     training = Line(("training", "训练"), curve("loss"), 0, "noisy")
     rate = Line(("learning rate", "学习率"), curve("learning_rate"), 4, "dashed")
     gradient = Line(("norm", "范数"), curve("grad_norm"), 3, "noisy")
     speeds = Line(("", ""), curve("tokens_per_second"), 2, "noisy")
     return {
         "loss": line_chart(("Loss, nats per target", "损失（奈特／目标）"), [training, *by_split("held_out_loss")]),
-        name: chart,
+        **charts,
         "throughput": line_chart(("Tokens per second", "每秒词元数"), [speeds], from_zero=True),
         "gradient": line_chart(("Gradient", "梯度"), [gradient, rate], from_zero=True),
     }
