@@ -27,6 +27,7 @@ import torch
 from torch.nn import functional as F
 
 from wikigpt.model import ModelConfig, Transformer
+from wikigpt.model.induction import set_induction_heads
 from wikigpt.train import TrainConfig
 from wikigpt.train.machine import physical_cores
 from wikigpt.train.optimizers import fuse_muon, make_optimizers, set_learning_rate
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "heads": 2,
     "gain": 1.0,  # of QK-norm at first: the larger, the sharper attention
     "theta": 10_000.0,
+    "induction": False,  # begin with the heads of `wikigpt.model.induction`
     "seed": 0,
 }
 REPORTED = 50  # steps whose copied tokens are counted together
@@ -96,6 +98,8 @@ def learn(settings: dict[str, Any], task: str, steps: int) -> Iterator[float]:
     for name, parameter in model.named_parameters():
         if name.endswith(("q_norm.weight", "k_norm.weight")):
             torch.nn.init.constant_(parameter, settings["gain"])
+    if settings["induction"]:
+        set_induction_heads(model)
     if settings["optimizer"] == "adamw":
         rate = settings["learning_rate"]
         optimizers: list[Any] = [torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)]

@@ -27,7 +27,7 @@ LONGEST_GAPPED = 250  # characters of a sentence with a gap
 def exercises(maker: Maker, use: Use = "train") -> Iterator[Conversation]:
     """Yield all exercises of the settings' shares; those held out are of held-out articles, and few."""
     settings = maker.settings
-    few = settings.validation_conversations // 10
+    few = settings.validation_conversations // 3
     kinds = (
         (copies, settings.copy_text),
         (recalls, settings.recall),
@@ -62,7 +62,7 @@ def copies(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
 
 
 def recalls(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
-    """A list of names with a value each, then some of the names, for their values."""
+    """A list of names with a value each, then some of the names, for their values alone."""
     articles = maker.train if use == "train" else maker.validation
     names = [article.name for article in articles if len(article.name) <= 20]
     wanted = min(share.maximum, round(share.weight * len(articles)))
@@ -76,7 +76,7 @@ def recalls(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
         turns: list[str] = []
         ask = rng.choice(maker.tasks["recall"]["ask"])
         for i in rng.sample(range(len(keys)), min(len(keys), rng.randint(*ASKED))):
-            turns += [ask.format(name=keys[i]), rng.choice(maker.tasks["recall"]["answers"]).format(value=values[i])]
+            turns += [ask.format(name=keys[i]), f"**{values[i]}**"]
         turns[0] = "\n".join(lines) + "\n\n" + turns[0]
         yield conversation("recall", maker.lang, turns)
 

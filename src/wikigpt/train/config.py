@@ -29,6 +29,9 @@ class TrainConfig(BaseModel):
     exercise_share: float = Field(
         0.3, gt=0, lt=1, description="pretraining: part of the rows that are exercises, where there are any"
     )
+    induction_heads: bool = Field(
+        True, description="pretraining: a new model begins with two heads that copy, where its family has room for them"
+    )
     whole_words: bool = Field(False, description="a masked language model: mask words, not single tokens")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: the faster one, measured")
     compile: Literal["auto", "on", "off"] = Field("auto", description="auto: where it pays, measured")
