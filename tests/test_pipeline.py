@@ -35,7 +35,7 @@ def test_run_folder_holds_what_the_design_says(run):
     recipe = tomllib.loads((run / "recipe.toml").read_text())
     assert recipe["pretrain"]["steps"] == 60 and recipe["model"]["rope_theta"] == 10000.0  # fully resolved
     page = (run / "report.html").read_text()
-    assert page.count('class="chart"') == 8 and "src=" not in page.replace("srcset", "")
+    assert page.count('class="chart"') == 9 and "src=" not in page.replace("srcset", "")
     stages = {json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()}
     assert stages == {"pretrain", "finetune"}
 

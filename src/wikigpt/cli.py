@@ -17,6 +17,7 @@ import typer
 from wikigpt import __version__, task_commands
 from wikigpt.errors import UserError
 from wikigpt.launch import is_main, launched
+from wikigpt.shipped import MINI, resolved, shipped
 
 app = typer.Typer(
     name="wikigpt",
@@ -38,10 +39,13 @@ Set = Annotated[
     typer.Option("--set", help="Change a setting of the recipe: section.key=value. May be repeated."),
 ]
 
-
 Base = Annotated[
     Path | None,
-    typer.Option("--base", help="Pretrained model to go on from: a model folder or a .gguf file.", show_default=False),
+    typer.Option(
+        "--base",
+        help="Pretrained model to go on from: wikigpt-mini, a model folder or a .gguf file; none: from noise.",
+        show_default=False,
+    ),
 ]
 
 
@@ -410,6 +414,7 @@ def pretrain(
     from wikigpt.recipe import load_recipe
     from wikigpt.train.distributed import main_first
 
+    base = None if base is None or str(base) == "none" else resolved(base, "base")
     if (tokenizer is None) == (base is None):
         raise UserError("give either --tokenizer, to train from scratch, or --base, which has its own tokenizer.")
     if shape is not None and base is not None:
@@ -535,7 +540,10 @@ def _check_conversations(path: Path, quiet: bool, as_json: bool) -> None:
 
 @app.command()
 def finetune(
-    base: Annotated[Path, typer.Argument(help="Model folder or .gguf file to start from.", show_default=False)],
+    base: Annotated[
+        Path,
+        typer.Argument(help="Model folder or .gguf file to start from.", show_default=False, callback=shipped("base")),
+    ],
     conversations: Annotated[Path, typer.Argument(help="Folder that `wikigpt instruct` wrote.", show_default=False)],
     output: Output,
     method: MethodOption = None,
@@ -589,7 +597,10 @@ def distill(
     teacher: Annotated[
         str, typer.Option(help="Model folder, .gguf file, or URL of an OpenAI-compatible server.", show_default=False)
     ],
-    student: Annotated[Path, typer.Option(help="Model folder or .gguf file to train.", show_default=False)],
+    student: Annotated[
+        Path,
+        typer.Option(help="Model folder or .gguf file to train.", show_default=False, callback=shipped("base")),
+    ],
     teacher_model: Annotated[
         str | None, typer.Option(help="What the server calls the teacher; its key: WIKIGPT_TEACHER_KEY.")
     ] = None,
@@ -642,7 +653,12 @@ def distill(
 
 @app.command()
 def prefer(
-    model: Annotated[Path, typer.Argument(help="Chat model to go on from: folder or .gguf file.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Chat model to go on from: folder or .gguf file.", show_default=False, callback=shipped("model")
+        ),
+    ],
     pairs: Annotated[
         Path,
         typer.Argument(help="Folder with pairs.jsonl, or a file of pairs in any common format.", show_default=False),
@@ -798,8 +814,9 @@ def evaluate(
 @app.command()
 def chat(
     run: Annotated[
-        Path, typer.Argument(help="Run folder of a build, a model folder, or an adapter's.", show_default=False)
-    ],
+        Path,
+        typer.Argument(help="Run folder of a build, a model folder, or an adapter's.", callback=shipped()),
+    ] = Path(MINI),
     adapter: Annotated[
         list[Path] | None,
         typer.Option(help="Adapter over that model; of several, /adapter NAME chooses.", show_default=False),
@@ -815,6 +832,8 @@ def chat(
     """Chat with a model in the terminal.
 
     Examples:
+
+        wikigpt chat                        # the model that comes with WikiGPT
 
         wikigpt chat runs/demo
 
@@ -855,8 +874,11 @@ def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | N
 
 @app.command()
 def arena(
-    model_a: Annotated[Path, typer.Argument(help="Run folder, model folder or adapter folder.", show_default=False)],
-    model_b: Annotated[Path, typer.Argument(help="What to compare it with.", show_default=False)],
+    model_a: Annotated[
+        Path,
+        typer.Argument(help="Run folder, model folder or adapter folder.", show_default=False, callback=shipped()),
+    ],
+    model_b: Annotated[Path, typer.Argument(help="What to compare it with.", show_default=False, callback=shipped())],
     questions: Annotated[
         Path | None,
         typer.Option(
@@ -999,8 +1021,9 @@ def _joined() -> AbstractContextManager[Any]:
 
 
 def _with_base(overrides: list[str] | None, base: Path | None) -> list[str]:
-    """Overrides of a recipe, and the base if there is one (a JSON string is a TOML string, too)."""
-    return [*(overrides or []), *([] if base is None else [f"base={json.dumps(str(base))}"])]
+    """Overrides of a recipe, and the base if there is one (a JSON string is a TOML string, too), or "none"."""
+    named = [] if base is None else ["base=none" if str(base) == "none" else f"base={json.dumps(str(base))}"]
+    return [*(overrides or []), *named]
 
 
 def _result(facts: Any, as_json: bool) -> None:

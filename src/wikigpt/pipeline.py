@@ -32,6 +32,7 @@ from wikigpt.instruct.settings import InstructSettings
 from wikigpt.knowledge import build_index
 from wikigpt.model import FAMILIES
 from wikigpt.recipe import SAMPLE, Recipe, dump_recipe, with_settings
+from wikigpt.shipped import resolved
 
 RECIPE, STAGES, PLAN = "recipe.toml", "stages.json", "plan.json"
 Facts = dict[str, Any]
@@ -58,7 +59,7 @@ def build_stages(recipe: Recipe, run: Path) -> list[Stage]:
     row = recipe.pretrain.sequence_length or recipe.model.context_length
     base, model = run / "base", run / "model"
     conversations, knowledge = run / "conversations", run / "knowledge"
-    seed, pretrained = recipe.seed, Path(recipe.base) if recipe.base else None
+    seed, pretrained = recipe.seed, resolved(recipe.base, "base") if recipe.base else None
     adapted = [] if recipe.adapter.method == "full" else [recipe.adapter.model_dump()]
 
     def take_tokenizer(progress: Progress) -> Facts:
@@ -223,7 +224,7 @@ def build(
     if recipe.base:
         from wikigpt.model.importing import check_pretrained
 
-        check_pretrained(Path(recipe.base))
+        check_pretrained(resolved(recipe.base, "base"))
     check_output_folder(run, RECIPE)
     with _nothing_left_of_a_false_start(run), only_writer(run):
         write_atomic(run / RECIPE, dump_recipe(recipe))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wikigpt.errors import UserError
+from wikigpt.shipped import shipped
 
 if TYPE_CHECKING:
     from wikigpt.adapt.examples import Row
@@ -50,7 +51,10 @@ Var = Annotated[
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest answer. [default: the task's]")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Run folder or model folder.", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Option("--model", "-m", help="Run folder or model folder.", show_default=False, callback=shipped()),
+]
 
 
 def task(
@@ -59,7 +63,8 @@ def task(
     ] = None,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to do it with.", show_default=False)] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", "-m", help="Run folder or model folder.", show_default=False)
+        Path | None,
+        typer.Option("--model", "-m", help="Run folder or model folder.", show_default=False, callback=shipped()),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="File of texts: one a line, or .jsonl, .csv, .tsv, .json; also .gz.")
