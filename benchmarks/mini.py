@@ -27,7 +27,6 @@ from common import DATA, arguments, in_fresh_process, report, result
 from learning import PEER_BATCH, PEER_COMPILED, PEER_MODEL, PEER_RATE, bits_per_byte, note
 from peers import GPT2, train_gpt2
 from smollm2 import prepare_base
-from wikigpt.artifacts import read_json
 from wikigpt.chat.engine import Engine
 from wikigpt.chat.grounding import Passage, grounded_prompt
 from wikigpt.corpus import build_corpus, read_corpus

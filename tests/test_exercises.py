@@ -22,7 +22,7 @@ from wikigpt.recipe import load_recipe
 from wikigpt.tokens import Shard, open_shards
 from wikigpt.tokens.shards import EXERCISES
 from wikigpt.train import CausalLM, Chat, TrainConfig, evaluate_shards
-from wikigpt.train.batches import MixedRows, Packer
+from wikigpt.train.batches import Batch, MixedRows, Packer
 
 SHARE = Share(weight=6, maximum=200)
 KINDS = "copy", "recall", "gaps", "quiz"
@@ -101,19 +101,21 @@ def test_held_out_exercises_are_of_held_out_articles_and_others_never(made: Made
     st.floats(0.01, 0.99),
     st.integers(0, 50),
     st.integers(1, 40),
+    st.integers(0, 30),
 )
-def test_mixed_rows_are_each_kind_in_its_own_order(texts, exercises, share, first, count) -> None:
+def test_mixed_rows_are_each_kind_in_its_own_order(texts, exercises, share, first, count, alone) -> None:
     text = Packer(make_shard(texts, masked=False), 30, seed=1, whole_documents=False)
     other = make_shard(exercises, masked=True)
     other.tokens[:] += 10_000
     exercise = Packer(other, 30, seed=1, whole_documents=True)
-    mixed = MixedRows(text, exercise, share)
+    mixed = MixedRows(text, exercise, share, alone=alone)
     batch = mixed.rows(first, count)
     whole = mixed.rows(0, first + count)
     assert torch.equal(batch.input_ids, whole.input_ids[first:])  # which row it is depends on its number alone
     is_exercise = (whole.input_ids > 10_000).any(1)
     n = int(is_exercise.sum())
-    assert abs(n - share * (first + count)) < 1
+    assert is_exercise[:alone].all()
+    assert abs(n - min(alone, first + count) - share * max(0, first + count - alone)) < 1
     assert torch.equal(whole.input_ids[is_exercise], exercise.rows(0, n).input_ids)
     assert torch.equal(whole.targets[~is_exercise], text.rows(0, first + count - n).targets)
 
@@ -200,3 +202,26 @@ def test_right_answers_are_those_that_greedy_decoding_would_give() -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert shares[0] == 0 and shares[-1] > 0 and len(set(shares)) > 2, shares
+
+
+def test_weighted_rows_count_as_if_they_were_repeated() -> None:
+    text = Packer(make_shard([9] * 20, masked=False), 24, seed=1, whole_documents=False)
+    other = Packer(make_shard([8] * 20, masked=True), 24, seed=1, whole_documents=True)
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(n_layers=1, d_model=32, n_heads=2, context_length=24, vocab_size=200))
+    outcomes = []
+    batch = MixedRows(text, other, 0.5, weight=3.0).rows(0, 6)
+    once = MixedRows(text, other, 0.5).rows(0, 6)
+    assert once.weights is None and batch.weights is not None and batch.weights.tolist() == [1, 3] * 3
+    repeated = torch.arange(6).repeat_interleave(batch.weights.long())
+    for rows in (batch, Batch(once.input_ids[repeated], once.targets[repeated], once.document_ids[repeated])):
+        model.zero_grad()
+        pieces = list(rows.split(4))
+        count = sum(CausalLM().count(piece) for piece in pieces)
+        loss = sum(CausalLM().loss(model, piece) for piece in pieces) / count
+        loss.backward()
+        outcomes.append((count, loss.item(), [p.grad.clone() for p in model.parameters()]))
+    (count, loss, gradients), (same_count, same_loss, same_gradients) = outcomes
+    assert count == same_count and loss == pytest.approx(same_loss, rel=1e-6)
+    for a, b in zip(gradients, same_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)

@@ -20,6 +20,8 @@ from wikigpt.knowledge.passages import FACTS
 
 MOST_SENTENCES = 3  # to be copied at once
 ENTRIES, ASKED = (3, 12), (2, 6)  # of a list: how many it has, and how many of them are asked for
+# Which entry is meant is learned from short lists and then holds for long ones (docs/experiments.md).
+FEW, MOSTLY_FEW = (2, 4), 0.6
 QUESTIONS = 4  # on the same passages, at most
 LONGEST_GAPPED = 250  # characters of a sentence with a gap
 
@@ -68,7 +70,8 @@ def recalls(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
     wanted = min(share.maximum, round(share.weight * len(articles)))
     for number in range(wanted if names else 0):
         rng = maker.rng("recall", use, number)
-        keys = list({_name(maker.lang, names, rng): None for _ in range(rng.randint(*ENTRIES))})
+        size = rng.randint(*(FEW if rng.random() < MOSTLY_FEW else ENTRIES))
+        keys = list({_name(maker.lang, names, rng): None for _ in range(size)})
         kind = rng.choice(("number", "year", "name", "mixed"))
         values = [_value(kind, maker.lang, names, rng) for _ in keys]
         form = rng.choice(maker.tasks["recall"]["entries"])

@@ -3,9 +3,10 @@
 So a resumed run sees exactly the rows it would have seen, whatever the number of steps or processes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ class Batch:
     input_ids: Tensor
     targets: Tensor  # what is to be predicted there: the next token, or the masked one, or IGNORE
     document_ids: Tensor  # which document of its row a token belongs to; padding is a document of its own
+    weights: Tensor | None = None  # fp32 [rows]: how much a row's targets count; None: all the same
 
     @property
     def n_targets(self) -> int:
@@ -34,12 +36,22 @@ class Batch:
 
     def split(self, rows: int) -> Iterator["Batch"]:
         """The batch in pieces of `rows` rows."""
-        for parts in zip(*(t.split(rows) for t in (self.input_ids, self.targets, self.document_ids)), strict=True):
-            yield Batch(*parts)
+        for start in range(0, len(self.input_ids), rows):
+            yield self._each(itemgetter(slice(start, start + rows)))
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
-        return Batch(*(t.to(device) for t in (self.input_ids, self.targets, self.document_ids)))
+        return self._each(lambda tensor: tensor.to(device))
+
+    def by_weight(self) -> Iterator[tuple[float, Tensor]]:
+        """Each weight that rows have, and which rows, bool `[rows]`."""
+        assert self.weights is not None
+        for weight in self.weights.unique().tolist():
+            yield weight, self.weights == weight
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        parts = (self.input_ids, self.targets, self.document_ids, self.weights)
+        return Batch(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
 
 
 # A piece of a document in a row: (first token in the shard, number of tokens).
@@ -167,20 +179,29 @@ class MixedRows:
 
     Args:
         share: of the rows that are exercises, 0 to 1.
+        weight: how much more a target counts in them than in text, of which every token is one.
+        alone: how many rows at the beginning are exercises only.
     """
 
-    def __init__(self, text: Packer, exercises: Packer, share: float):
-        self.text, self.exercises, self.share = text, exercises, share
+    def __init__(self, text: Packer, exercises: Packer, share: float, weight: float = 1.0, alone: int = 0):
+        self.text, self.exercises = text, exercises
+        self.share, self.weight, self.alone = share, weight, alone
+
+    def n_exercises(self, rows: int) -> int:
+        """How many of the first so many rows are exercises."""
+        return min(rows, self.alone) + int(max(0, rows - self.alone) * self.share)
 
     def rows(self, first: int, count: int) -> Batch:
         """Rows `first` to `first + count`."""
-        before, after = int(first * self.share), int((first + count) * self.share)
+        before, after = self.n_exercises(first), self.n_exercises(first + count)
         parts = [self.exercises.rows(before, after - before), self.text.rows(first - before, count - (after - before))]
         ids, targets, documents = (
             torch.cat(tensors)
             for tensors in zip(*((p.input_ids, p.targets, p.document_ids) for p in parts), strict=True)
         )
         # In the order of their numbers, so that every micro-batch and every process gets its part of both.
-        is_text = [int((number + 1) * self.share) == int(number * self.share) for number in range(first, first + count)]
+        numbers = range(first, first + count)
+        is_text = [self.n_exercises(number + 1) == self.n_exercises(number) for number in numbers]
         order = torch.tensor(is_text).argsort(stable=True).argsort()
-        return Batch(ids[order], targets[order], documents[order])
+        weights = torch.where(torch.tensor(is_text), 1.0, self.weight) if self.weight != 1 else None
+        return Batch(ids[order], targets[order], documents[order], weights)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 Text = tuple[str, str]  # in English and Chinese
 
+KEYS = 4  # most names of curves beside the title; more stand in rows below
 MEANS, SINGLE = 80, 300  # most places along x of a line, and most steps shown one by one: the eye sees no more
 STEPS, NOTHING = ("steps", "步数"), ("nothing yet", "尚无数据")
 STYLE = ("default", {"svg.fonttype": "none", "svg.hashsalt": ""})  # whatever else the caller has set
@@ -56,8 +57,10 @@ def line_chart(title: Text, lines: Iterable[Line], *, from_zero: bool = False) -
     finite = [(line, points[np.isfinite(points[:, 1])]) for line, points in given]
     curves = [(line, points) for line, points in finite if len(points)]
     with style.context(STYLE):
-        figure = Figure((5.8, 3.1), frameon=False)
-        axes = figure.add_axes((0.09, 0.16, 0.89, 0.73), frameon=False)
+        named = sum(1 for line, _ in curves if line.name[0])
+        below = -(-named // KEYS) * 0.22 if named > KEYS else 0.0  # inches for the names that do not fit above
+        figure = Figure((5.8, 3.1 + below), frameon=False)
+        axes = figure.add_axes((0.09, (0.5 + below) / (3.1 + below), 0.89, 2.26 / (3.1 + below)), frameon=False)
         axes.set_title(title[0], loc="left", fontweight="bold")
         if any(line.kind != "dashed" for line, _ in curves):
             _draw(axes, curves, from_zero)
@@ -105,8 +108,11 @@ def _draw(axes: "Axes", curves: Sequence[tuple[Line, np.ndarray]], from_zero: bo
             axes.fill_between(x, lower, upper, color=color, linewidth=0, alpha=0.22)
         marker = "o" if line.kind == "dots" and len(points) <= MEANS // 2 else ""
         axes.plot(x, mean, color=color, label=label, marker=marker, markersize=4)
-    if any(line.name[0] for line, _ in curves):
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=len(curves), frameon=False)
+    named = sum(1 for line, _ in curves if line.name[0])
+    if 0 < named <= KEYS:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=named, frameon=False)
+    elif named:
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), borderaxespad=0, ncols=KEYS, frameon=False)
 
 
 def _visible(curves: Iterable[np.ndarray], last: float) -> tuple[float, float]:

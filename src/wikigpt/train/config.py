@@ -29,6 +29,12 @@ class TrainConfig(BaseModel):
     exercise_share: float = Field(
         0.3, gt=0, lt=1, description="pretraining: part of the rows that are exercises, where there are any"
     )
+    exercise_weight: float = Field(
+        1.0, gt=0, description="pretraining: how much an exercise's target counts; text has ten times as many a row"
+    )
+    exercise_first: int = Field(
+        0, ge=0, description="pretraining: so many steps at the beginning are of exercises alone"
+    )
     induction_heads: bool = Field(
         True, description="pretraining: a new model begins with two heads that copy, where its family has room for them"
     )

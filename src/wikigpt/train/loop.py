@@ -149,7 +149,8 @@ class _Run:
         self.packer: Rows = objective.packer(shards["train"], self.sequence_length, seed)
         if EXERCISES in shards:
             exercises = Packer(shards[EXERCISES], self.sequence_length, seed=seed, whole_documents=True)
-            self.packer = MixedRows(self.packer, exercises, config.exercise_share)
+            alone = config.exercise_first * config.batch_size
+            self.packer = MixedRows(self.packer, exercises, config.exercise_share, config.exercise_weight, alone)
         self.held_out = {name: shard for name, shard in shards.items() if name not in ("train", EXERCISES)}
         texts = {"train": shards["train"], **self.held_out}
         self.sampler = Sampler(model, tokenizer, texts, config.samples) if tokenizer else None

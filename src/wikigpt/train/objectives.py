@@ -99,7 +99,7 @@ class Objective:
         """Summed loss in nats over the batch's targets, a differentiable scalar."""
         raise NotImplementedError
 
-    def count(self, batch: Batch) -> int:
+    def count(self, batch: Batch) -> float:
         """What the summed loss of a batch is a sum over: its mean over so many is reported and learned from."""
         return batch.n_targets
 
@@ -157,8 +157,17 @@ class CausalLM(Objective):
 
     def loss(self, model: Transformer, batch: Batch) -> Tensor:
         """Summed loss in nats over the next tokens that are to be learned, a differentiable scalar."""
-        hidden = model.model(batch.input_ids, batch.document_ids)
-        return self.cross_entropy(hidden, model.lm_head.weight, batch.targets)
+        hidden, head = model.model(batch.input_ids, batch.document_ids), model.lm_head.weight
+        if batch.weights is None:
+            return self.cross_entropy(hidden, head, batch.targets)
+        parts = [w * self.cross_entropy(hidden[rows], head, batch.targets[rows]) for w, rows in batch.by_weight()]
+        return torch.stack(parts).sum()
+
+    def count(self, batch: Batch) -> float:
+        """Number of targets, each as many times as its row's weight says."""
+        if batch.weights is None:
+            return batch.n_targets
+        return float((batch.weights * (batch.targets != IGNORE).sum(1)).sum())
 
     def held_out(self, shard: Shard) -> Objective:
         """Text by this loss; conversations also by how many of their answers are right.

@@ -74,7 +74,8 @@ def training_plots(entries: Sequence[Entry]) -> dict[str, str]:
     def measured(kind: str) -> list[Line]:
         found = [(e["step"], e["measures"]) for e in held_out if "measures" in e]
         points = {name: [(step, m[name][kind]) for step, m in found if kind in m.get(name, {})] for name in splits}
-        return [Line((name, name), points[name], color) for color, name in enumerate(splits, 1) if points[name]]
+        some = [name for name in splits if points[name]]
+        return [Line((name, name), points[name], color) for color, name in enumerate(some, 0 if len(some) > 2 else 1)]
 
     charts: dict[str, str] = {}
     if preferred := measured("accuracy"):
@@ -87,12 +88,15 @@ def training_plots(entries: Sequence[Entry]) -> dict[str, str]:
         charts["perplexity"] = line_chart(("Perplexity of masked tokens, held out", "留出集掩码困惑度"), lines)
     if right := measured("answers_right"):
         charts["answers"] = line_chart(("Answers word for word, held out", "留出集逐字答对率"), right, from_zero=True)
+    # Where text is learned beside exercises, their losses are much lower and there are many.
+    text = {name for entry in held_out for name in entry["bits_per_byte"]} or set(splits)
+    losses = [line for line in by_split("held_out_loss") if line.name[0] in text]
     training = Line(("training", "训练"), curve("loss"), 0, "noisy")
     rate = Line(("learning rate", "学习率"), curve("learning_rate"), 4, "dashed")
     gradient = Line(("norm", "范数"), curve("grad_norm"), 3, "noisy")
     speeds = Line(("", ""), curve("tokens_per_second"), 2, "noisy")
     return {
-        "loss": line_chart(("Loss, nats per target", "损失（奈特／目标）"), [training, *by_split("held_out_loss")]),
+        "loss": line_chart(("Loss, nats per target", "损失（奈特／目标）"), [training, *losses]),
         **charts,
         "throughput": line_chart(("Tokens per second", "每秒词元数"), [speeds], from_zero=True),
         "gradient": line_chart(("Gradient", "梯度"), [gradient, rate], from_zero=True),
