@@ -5,13 +5,13 @@
 """
 
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 from wikigpt.artifacts import read_json, sha256_file
 from wikigpt.errors import UserError
 
 MINI = "wikigpt-mini"  # its name wherever a run folder or a base may be given
+FOLDER = Path(__file__).parent / "mini"
 CHECKSUMS = "checksums.json"  # of its files, by their path in the folder
 
 
@@ -36,14 +36,13 @@ def mini() -> Path:
     Raises:
         UserError: files are missing or damaged.
     """
-    folder = Path(str(resources.files("wikigpt"))) / "mini"
     remedy = "install WikiGPT again (pip install --force-reinstall --no-deps wikigpt), or name a model of your own"
-    if not (folder / CHECKSUMS).is_file():
-        raise UserError(f"this installation lacks the model {MINI} ({folder} is missing); {remedy}.")
-    for name, checksum in read_json(folder / CHECKSUMS).items():
-        path = folder / name
+    if not (FOLDER / CHECKSUMS).is_file():
+        raise UserError(f"this installation lacks the model {MINI} ({FOLDER} is missing); {remedy}.")
+    for name, checksum in read_json(FOLDER / CHECKSUMS).items():
+        path = FOLDER / name
         if not path.is_file():
             raise UserError(f"{path} is missing; {remedy}.")
         if sha256_file(path) != checksum:
             raise UserError(f"{path} is damaged: it does not match its checksum; {remedy}.")
-    return folder
+    return FOLDER
