@@ -142,6 +142,14 @@ def test_held_out_is_plain_cross_entropy_and_rows_without_targets_cost_nothing()
     assert measure.loss(student, empty).tolist() == [0, 0, 0]
 
 
+def compared(hidden: HiddenStates, student: list, teacher: list, where: torch.Tensor) -> torch.Tensor:
+    comparison = hidden.compare([states[where] for states in teacher], where)
+    for states in student:
+        comparison(states)
+    assert not comparison.teacher  # all forgotten
+    return comparison.loss
+
+
 def test_hidden_states_are_compared_through_the_best_linear_map():
     teacher, rows = model(1, width=48, layers=4), batch(8, 40)
     student = model(0)
@@ -152,7 +160,7 @@ def test_hidden_states_are_compared_through_the_best_linear_map():
     student.model(rows.input_ids, rows.document_ids, watch=own.append)
     with torch.no_grad():
         teacher.model(rows.input_ids, rows.document_ids, watch=others.append)
-    loss = fitted.loss(own, [states[where] for states in others], where)
+    loss = compared(fitted, own, others, where)
     # By the formula, with numpy's own least squares in the place of ours.
     expected = 0.0
     for (i, j), projection in zip(fitted.layers, fitted.projections, strict=True):
@@ -164,9 +172,9 @@ def test_hidden_states_are_compared_through_the_best_linear_map():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
     assert 0 < loss.item() < where.sum()  # better than knowing nothing, which is 1 a row
     twin = HiddenStates.fitted(teacher, teacher, rows)
-    assert twin.loss(others, [states[where] for states in others], where).item() == pytest.approx(0, abs=0.01)
+    assert compared(twin, others, others, where).item() == pytest.approx(0, abs=0.01)
     with torch.autocast("cpu", torch.bfloat16):
-        found = fitted.loss(own, [states[where] for states in others], where)
+        found = compared(fitted, own, others, where)
     assert found.item() == loss.item()
     whole = Distill(teacher=teacher, hidden=fitted, mix=0.5).loss(student, rows)
     without = Distill(teacher=teacher, mix=0.5).loss(student, rows)

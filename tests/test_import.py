@@ -104,7 +104,7 @@ def test_build_goes_on_from_a_gguf_file_with_its_tokenizer(run, tmp_path):
     shutil.copytree(run / "corpus", folder / "corpus")
     for name in ("recipe.toml", "stages.json"):
         shutil.copy(run / name, folder / name)
-    command = ["build", "tiny", "--base", path, "--run", folder, "--until", "pretrain", "--set", "pretrain.steps=20"]
+    command = ["build", "tiny", "--base", path, "--run", folder, "--until", "pretrain", "--set", "pretrain.steps=40"]
     built = wikigpt(*command)
     assert built.returncode == 0, built.stdout + built.stderr
     assert "= corpus" in built.stdout and f"those of {path}" in built.stdout

@@ -173,35 +173,54 @@ class HiddenStates:
             scales.append(float(y.square().mean().clamp_min(1e-12)))
         return cls(pairs, tuple(projections), tuple(scales), weight)
 
-    def loss(self, student: list[Tensor], teacher: list[Tensor], where: Tensor) -> Tensor:
-        """Weighted mean squared error, relative to the teacher's mean square, summed over the rows in `where`.
+    def compare(self, teacher: list[Tensor], where: Tensor) -> "Comparison":
+        """What is to be called with the student's states, block by block; see `Comparison`."""
+        return Comparison(self, dict(enumerate(teacher)), where)
 
-        Args:
-            student: what each block puts out, `[batch, tokens, width]`.
-            teacher: the rows in `where` of what each block puts out, `[rows, width]`.
-        """
-        total = torch.zeros((), device=where.device)
-        for (i, j), projection, scale in zip(self.layers, self.projections, self.scales, strict=True):
-            factor = self.weight / (len(self.layers) * scale * projection.shape[1])
-            mapped: Tensor = _SquaredError.apply(student[i][where], projection.to(where.device), teacher[j], factor)
-            total = total + mapped
-        return total
+
+class Comparison:
+    """Weighted mean squared error, relative to the teacher's mean square, summed over the rows in `where`: `loss`.
+
+    It is called with what each of the student's blocks puts out, `[batch, tokens, width]`, as soon as it does. So its
+    gradients flow back just before those of the block, and a state of the teacher is forgotten after its last use: all
+    together, at the end, they would stand in memory beside everything else (a sixth of a step's memory at 6x256).
+
+    Args:
+        teacher: the rows in `where` of what each block puts out, `[rows, width]`, by number; emptied on the way.
+    """
+
+    def __init__(self, hidden: HiddenStates, teacher: dict[int, Tensor], where: Tensor):
+        self.hidden, self.teacher, self.where = hidden, teacher, where
+        self.loss = torch.zeros((), device=where.device)
+        self._block = 0
+
+    def __call__(self, x: Tensor) -> None:
+        hidden, kept = self.hidden, {j for i, j in self.hidden.layers if i > self._block}
+        for (i, j), projection, scale in zip(hidden.layers, hidden.projections, hidden.scales, strict=True):
+            if i == self._block:
+                factor = hidden.weight / (len(hidden.layers) * scale * projection.shape[1])
+                projection = projection.to(x.device)
+                mapped: Tensor = _SquaredError.apply(x[self.where], projection, self.teacher[j], factor)
+                self.loss = self.loss + mapped
+        self.teacher = {j: states for j, states in self.teacher.items() if j in kept}
+        self._block += 1
 
 
 class _SquaredError(torch.autograd.Function):
-    """`factor * (x @ projection - y).square().sum()`, of which only x's gradient is kept for the backward pass."""
+    """`factor * (x @ projection - y).square().sum()`, of which only x's gradient is kept, in y's type."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, projection: Tensor, y: Tensor, factor: float) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # a loss in bf16 would have two digits
             error = torch.addmm(y.float(), x.float(), projection, beta=-1)
-            ctx.save_for_backward((2 * factor * error @ projection.T).to(x.dtype))
+            ctx.save_for_backward((2 * factor * error @ projection.T).to(y.dtype))
+            ctx.dtype = x.dtype
             return factor * error.square_().sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (d_x,) = ctx.saved_tensors
-        return d_x.mul_(grad), None, None, None
+        return d_x.to(ctx.dtype) * grad, None, None, None
 
 
 @dataclass(frozen=True)
@@ -230,7 +249,6 @@ class Distill(Chat):
         """Summed loss in nats over what the assistant says, and over the rest if `prompts`: a differentiable scalar."""
         answers = batch.targets != IGNORE
         where = batch.document_ids >= 0 if self.prompts else answers
-        own: list[Tensor] = []
         others: list[Tensor] = []
         # First, so that what its blocks take is free again when the student's activations stand in memory.
         with torch.no_grad():
@@ -238,11 +256,9 @@ class Distill(Chat):
             dtype = teacher.lm_head.weight.dtype
             watch = (lambda x: others.append(x[answers].to(dtype))) if self.hidden else None
             teacher_hidden = teacher.model(batch.input_ids, batch.document_ids, watch=watch)[where]
-        watch = own.append if self.hidden else None
-        hidden = model.model(batch.input_ids, batch.document_ids, watch=watch)[where]
-        apart = self.hidden.loss(own, others, answers) if self.hidden else 0.0
-        own.clear()  # the next lines need most memory
+        compared = self.hidden.compare(others, answers) if self.hidden else None
         others.clear()
+        hidden = model.model(batch.input_ids, batch.document_ids, watch=compared)[where]
         loss = chunked_distillation(
             hidden,
             model.lm_head.weight,
@@ -254,7 +270,7 @@ class Distill(Chat):
             mix=self.mix,
             prompts=self.prompts,
         )
-        return loss + apart
+        return loss + compared.loss if compared else loss
 
 
 def alongside(frozen: Transformer, model: Transformer) -> Transformer:
