@@ -17,7 +17,7 @@ import typer
 from wikigpt import __version__, task_commands
 from wikigpt.errors import UserError
 from wikigpt.launch import is_main, launched
-from wikigpt.shipped import MINI, resolved, shipped
+from wikigpt.shipped import FOLDER, MINI, resolved, shipped
 
 app = typer.Typer(
     name="wikigpt",
@@ -870,6 +870,48 @@ def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | N
         grounded=has_index if grounded is None else grounded,
         system=system,
     )
+
+
+@app.command()
+def serve(
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run folder of a build, a model folder, or an adapter's.", callback=shipped()),
+    ] = Path(MINI),
+    host: Annotated[str, typer.Option(help="Address to listen at; another than this machine's own needs a key.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any that is free.")] = 8000,
+    api_key: Annotated[
+        str, typer.Option(envvar="WIKIGPT_API_KEY", help="Key that clients have to give.", show_default=False)
+    ] = "",
+    adapter: Annotated[
+        list[Path] | None, typer.Option(help="Adapter over that model; the first is used.", show_default=False)
+    ] = None,
+    grounded: Annotated[
+        bool | None,
+        typer.Option("--grounded/--no-grounded", help="Answer from the wiki, with sources. [default: if there is one]"),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+) -> None:
+    """Serve a model to any client of OpenAI's protocol, at http://127.0.0.1:8000/v1.
+
+    Examples:
+
+        wikigpt serve                       # the model that comes with WikiGPT
+
+        wikigpt serve runs/demo --port 8080
+
+        curl http://127.0.0.1:8000/v1/chat/completions -H "Content-Type: application/json" \\
+             -d '{"messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+    """
+    try:
+        from wikigpt.serve.server import serve as run_server
+    except ModuleNotFoundError as error:
+        raise UserError(f"serving needs the package {error.name}; pip install 'wikigpt[serve]'.") from None
+
+    opened = open_session(run, adapters=adapter or [], grounded=grounded, system=system)
+    run_server(opened, MINI if run.resolve() == FOLDER else run.resolve().name, host=host, port=port, api_key=api_key)
 
 
 @app.command()

@@ -61,6 +61,8 @@ class ChatSettings(BaseModel):
     min_p: float = Field(default=0.0, ge=0, le=1)
     repetition_penalty: float = Field(default=1.0, gt=0, le=10)
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer; they are not part of it."""
     grounded: bool = True
     """Answer from the wiki, with sources."""
     passages: int = Field(default=3, ge=1, le=50)
@@ -210,6 +212,24 @@ class ChatSession:
     def last(self) -> Answer | None:
         """The last answer."""
         return self.turns[-1].answer if self.turns else None
+
+    def take_over(self, messages: "Sequence[Message]") -> None:
+        """Begin with what was said elsewhere: system texts, and each question with its answer.
+
+        What an earlier question was about is looked up again, so that "and its population?" finds its subject.
+        """
+        for i, message in enumerate(messages):
+            if message["role"] == "system":
+                self.system = "\n".join(filter(None, (self.system, message["content"])))
+            elif message["role"] == "user" and i + 1 < len(messages) and messages[i + 1]["role"] == "assistant":
+                question, answer = message["content"], Answer(messages[i + 1]["content"])
+                turn = Turn(question, answer, question, *self._subject_of(question))
+                if self.index is not None:
+                    lang = self._language(question)
+                    standalone = self._standalone(question, self.turns[-1] if self.turns else None, lang)
+                    hits = self.index.search(standalone, lang=self._scope(lang), k=8)
+                    turn = Turn(question, answer, standalone, *self._subject_of(standalone, hits))
+                self._remember(turn)
 
     def reset(self) -> None:
         """Forget what was said; system text and settings stay."""

@@ -1,0 +1,1 @@
+"""A chat over HTTP, for any client that speaks OpenAI's protocol."""
