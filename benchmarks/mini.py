@@ -31,8 +31,11 @@ from wikigpt.chat.engine import Engine
 from wikigpt.chat.grounding import Passage, grounded_prompt
 from wikigpt.corpus import build_corpus, read_corpus
 from wikigpt.evaluate.judge import exact_match, f1
-from wikigpt.instruct import InstructSettings, Share, build_conversations
+from wikigpt.instruct import InstructSettings, Share
+from wikigpt.instruct.articles import gather
 from wikigpt.instruct.gate import value_of
+from wikigpt.instruct.make import Maker
+from wikigpt.instruct.relations import catalogue
 from wikigpt.model import load_model
 from wikigpt.pipeline import input_files, read_stages
 from wikigpt.recipe import Recipe
@@ -61,7 +64,7 @@ def main() -> None:
         prepare_base(work)
         smol = bits(work / "base", {"en": texts["en"]}, work / "smollm2")
         rows.append(_bits_row("en", ours, smol, "SmolLM2-135M-Instruct, 19 times the weights"))
-        for source, n, found in (*sample_reading(run, work), *xquad_reading(run)):
+        for source, n, found in (*sample_reading(run), *xquad_reading(run)):
             print(f"{source}: {n} questions, {found}", flush=True)
             goal = 0.8 if "sample" in source else max(found["f1"], 1e-3)
             what = "target, at least" if "sample" in source else "its F1"
@@ -140,19 +143,14 @@ def peer_bits(run: Path, texts: dict[str, list[str]], folder: Path, began: float
     }
 
 
-def sample_reading(run: Path, work: Path) -> Iterator[tuple[str, int, dict[str, float]]]:
+def sample_reading(run: Path) -> Iterator[tuple[str, int, dict[str, float]]]:
     """How the chat model answers over passages of held-out sample articles, with other values than the wiki has."""
-    none = Share(weight=0, maximum=0)
-    shares = {name: none for name, field in InstructSettings.model_fields.items() if field.annotation is Share}
-    shares["grounded"] = Share(weight=1, maximum=QUESTIONS)
-    settings = InstructSettings(
-        **shares, max_core=0, counterfactual=1.0, invented=0.5, noise=0, validation_conversations=3 * QUESTIONS
-    )
-    conversations = work / "reading"
-    build_conversations(sample_corpus(run), conversations, settings=settings, seed=1)
-    lines = (conversations / "validation.jsonl").read_text(encoding="utf-8").splitlines()
+    settings = InstructSettings()
+    views = gather(read_corpus(sample_corpus(run)), settings, catalogue(), settings.passage_bytes)
     for lang, language in LANGUAGES.items():
-        made = [m for m in map(json.loads, lines) if (m["task"], m["lang"]) == ("grounded", lang)]
+        maker = Maker(views[lang], settings, catalogue(), seed=1)
+        share = Share(weight=1, maximum=QUESTIONS)
+        made = [*maker.open_book(share, maker.validation, "heldout", counterfactual=1.0)]
         golds = [[value_of(m["messages"][-1]["content"])] for m in made]
         yield f"sample wiki, {language}", len(made), answered(run, [m["messages"][:1] for m in made], golds, lang)
 

@@ -355,8 +355,15 @@ class Maker:
         relations = {(f.relation.id, f.relation.variant): f.relation for _, f in [*self.core, *self.other]}
         return [relations[key] for key in sorted(relations)]
 
-    def open_book(self, share: Share, articles: Sequence[Article], use: Use = "train") -> Iterator[Conversation]:
-        """Facts asked over passages. In many the value is not the true one, so that only reading helps."""
+    def open_book(
+        self, share: Share, articles: Sequence[Article], use: Use = "train", *, counterfactual: float | None = None
+    ) -> Iterator[Conversation]:
+        """Facts asked over passages. In many the value is not the true one, so that only reading helps.
+
+        `counterfactual` says in which part of them; without it, as the settings say, and none of those that measure.
+        """
+        if counterfactual is None:
+            counterfactual = self.settings.counterfactual if use == "train" else 0.0
         facts = [(article, fact) for article in articles for fact in article.facts]
         same = Same(articles)
         for (article, fact), number in sample(facts, share, self.rng("open book", use)):
@@ -368,7 +375,7 @@ class Maker:
             others = self._neighbours(article, fact.relation, piece, same, rng)
             pieces = [piece, *self._own(article, [piece], rng)]
             told = fact
-            swapped = use == "train" and rng.random() < self.settings.counterfactual
+            swapped = counterfactual > 0 and rng.random() < counterfactual
             if swapped and (swap := self.other_value(article, fact, wording, rng)):
                 told = replace(fact, value=swap)
                 pieces = [replace(p, text=replace_value(p.text, wording, swap)) for p in pieces]
