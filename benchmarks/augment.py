@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.work or temporary)
         for name in options.only.split(",") if options.only else VARIANTS:
-            settings = [*VARIANTS[name], f"finetune.minutes={options.minutes}", f"seed={options.seed}"]
+            settings = ["base=none", *VARIANTS[name], f"finetune.minutes={options.minutes}", f"seed={options.seed}"]
             build(load_recipe("demo", settings), folder, until="knowledge", display=QuietDisplay())
             scores[name] = ask(folder)
             steps = read_stages(folder)["finetune"]["facts"]["steps"]

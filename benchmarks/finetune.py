@@ -50,7 +50,7 @@ def main() -> None:
 
 def prepare(folder: Path) -> None:
     """Write `base` and `conversations`, from the sample wiki."""
-    recipe = load_recipe("demo", ["tokenizer.vocab_size=8192"])
+    recipe = load_recipe("demo", ["base=none", "tokenizer.vocab_size=8192"])
     for stage in build_stages(recipe, folder):
         if stage.name in ("corpus", "tokenizer"):
             stage.run(lambda *_: None)

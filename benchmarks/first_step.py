@@ -24,7 +24,18 @@ def main() -> None:
     off, cold, warm = [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        wikigpt("build", "demo", "--run", work, "--until", "tokenizer", "--set", "tokenizer.vocab_size=8192")
+        wikigpt(
+            "build",
+            "demo",
+            "--run",
+            work,
+            "--base",
+            "none",
+            "--until",
+            "tokenizer",
+            "--set",
+            "tokenizer.vocab_size=8192",
+        )
         wikigpt("corpus", *sorted((work / "dumps").iterdir()), "-o", work / "small", "--max-documents", "500")
         for i in range(options.rounds):
             caches = work / f"caches-{i}"

@@ -162,6 +162,20 @@ def test_small_talk_is_left_to_the_model(index: Index) -> None:
     assert chat.ask("你是谁？").text == "Hello!"
 
 
+def test_what_names_nothing_of_the_wiki_may_be_talk_but_states_no_fact(index: Index) -> None:
+    def talks(question: str, said: str | FakeCompletion) -> bool:
+        answer = session(FakeEngine(lambda _: said), index).ask(question)
+        assert answer.refused or not answer.sources
+        return not answer.refused
+
+    assert talks("Do me a favour?", "That is beyond me.")
+    assert talks("哈？", "我没有听懂。")
+    assert not talks("Do me a favour?", "The favour is **Paris**.")  # a fact, and out of nowhere
+    assert not talks("Do me a favour?", FakeCompletion("That is beyond me.", [-2.0]))
+    assert not talks("Do me a favour?", FakeCompletion("That is beyond me and", finish_reason="length"))
+    assert not talks("What is the melting point of France?", "That is beyond me.")  # names an article
+
+
 def test_many_questions_take_two_batches(index: Index) -> None:
     engine = FakeEngine()
     questions = ["What is the capital of France?", "德国的首都是哪里？", "Who discovered radium?", "Zorb?"]

@@ -148,7 +148,9 @@ def build(
 
     Examples:
 
-        wikigpt build                                             # the embedded sample wiki, 8 minutes
+        wikigpt build                                             # the embedded sample wiki, on wikigpt-mini
+
+        wikigpt build --base none                                 # the same from noise
 
         wikigpt build --dump zhwiki-latest-pages-articles.xml.bz2 --run runs/zhwiki
 
@@ -162,9 +164,11 @@ def build(
 
     from wikigpt.pipeline import build as run_build
     from wikigpt.pipeline import build_within
-    from wikigpt.recipe import keys_set, load_recipe
+    from wikigpt.recipe import keys_set, load_recipe, shipped_recipes
 
     name = recipe or ("small" if dump else "demo")
+    if minutes is not None and base is None and name in shipped_recipes():
+        base = Path("none")  # a time for the whole is planned for models that start from noise
     chosen = load_recipe(name, _with_base(set_, base))
     if minutes is not None:
         run_build = partial(build_within, minutes, kept=keys_set(name, set_))

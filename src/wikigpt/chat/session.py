@@ -3,14 +3,15 @@
 A grounded answer is made in four steps. (1) The question is made to stand alone, and passages are searched for it.
 (2) The model answers from these passages. (3) Its answer is shown only if it was sure, names a passage, and the fact it
 states stands in that passage. (4) Otherwise the sentence that answers best is quoted and marked as a quotation; if no
-sentence speaks of what was asked, the answer says that the wiki does not hold it.
+sentence speaks of what was asked, the answer says that the wiki does not hold it. What names nothing that the wiki
+knows may also be talk: then what the model says without passages is shown, if it is sure and states no fact.
 """
 
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from wikigpt.tokens import Message
 
 _BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL)
+_WORD = re.compile(r"\w")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _SMALL_TALK = re.compile(
     r"^\W*(?:hi|hello|hey|good (?:morning|afternoon|evening|night)|thanks?(?: you)?|bye|goodbye|how are you"
@@ -367,10 +369,12 @@ class ChatSession:
                 answers[id(item)] = answer
             else:
                 doubtful.append(item)
-        drafts = self._drafts(doubtful)
-        for item, draft in zip(doubtful, drafts, strict=True):
+        for item, draft in zip(doubtful, self._drafts(doubtful), strict=True):
             completion = completions.get(id(item))
-            answers[id(item)] = self._quotation(item, draft, completion.text if completion else "")
+            answer = self._quotation(item, draft, completion.text if completion else "")
+            if answer.refused and not item.subject and self._is_talk(draft):
+                answer = Answer(draft.text, item.lang, said_by_model=draft.text)
+            answers[id(item)] = answer
         return [answers[id(item)] for item in evidence]
 
     def _checked(self, evidence: Evidence, completion: "Completion") -> Answer | None:
@@ -401,26 +405,31 @@ class ChatSession:
         sources = tuple(_source(number, evidence.hits[number - 1]) for number in good)
         return Answer(text, evidence.lang, sources, said_by_model=completion.text)
 
-    def _drafts(self, evidence: Sequence[Evidence]) -> list[str]:
-        """Return what the model says without the wiki, "" where it is unsure or where no draft is needed."""
-        wanted = [item for item in evidence if item.hits and not _certain(item.quote)]
+    def _drafts(self, evidence: Sequence[Evidence]) -> "list[Completion | None]":
+        """Return what the model says without the wiki, None where no draft is needed."""
+        wanted = [item for item in evidence if not _certain(item.quote)]
         said = self._generate([self._opening(item.standalone) for item in wanted])
-        texts = {
-            id(item): completion.text
-            for item, completion in zip(wanted, said, strict=True)
-            if _mean(completion.token_logprobs) >= _DRAFT_CONFIDENCE
-        }
-        return [texts.get(id(item), "") for item in evidence]
+        drafts = {id(item): completion for item, completion in zip(wanted, said, strict=True)}
+        return [drafts.get(id(item)) for item in evidence]
+
+    def _is_talk(self, draft: "Completion | None") -> "TypeGuard[Completion]":
+        """Whether the model said something for sure that is no statement of fact: those it learned to set in bold."""
+        if draft is None or draft.finish_reason != "stop" or draft.text in NOT_FOUND.values():
+            return False
+        says_nothing = _WORD.search(draft.text) is None
+        return not (says_nothing or _BOLD.search(draft.text)) and (
+            _mean(draft.token_logprobs) >= self.settings.min_confidence
+        )
 
     def _quote(self, question: str, hits: Sequence[Hit], lang: str, draft: str = "") -> Quote | None:
         assert self.index is not None
         return find_quote(self.index, question, hits, lang, draft=draft, relations=self.relations)
 
-    def _quotation(self, evidence: Evidence, draft: str, said: str) -> Answer:
+    def _quotation(self, evidence: Evidence, draft: "Completion | None", said: str) -> Answer:
         """Step 4: the best sentence as a marked quotation, or that the wiki does not hold it."""
         quote = evidence.quote
-        if draft:
-            quote = self._quote(evidence.standalone, evidence.article_hits, evidence.lang, draft)
+        if evidence.hits and draft and draft.text and _mean(draft.token_logprobs) >= _DRAFT_CONFIDENCE:
+            quote = self._quote(evidence.standalone, evidence.article_hits, evidence.lang, draft.text)
         if quote is None or quote.coverage < self.settings.min_coverage:
             return Answer(NOT_FOUND[evidence.lang], evidence.lang, said_by_model=said, refused=True)
         sentence = _highlighted(quote.sentence.removeprefix("- "), quote.value)

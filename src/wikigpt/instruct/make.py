@@ -339,6 +339,9 @@ class Maker:
         for number in range(wanted if relations else 0):
             rng = self.rng("unknown", number)
             question = self.made_up_question(rng.choice(relations), rng, "train")
+            if number % 3 == 0:
+                nobody = _named(made_up_name(self.lang, rng), self.train[0])
+                question = self.speaker.ask(rng.choice(self.tasks["definition"]["ask"]), nobody, rng)
             yield conversation("unknown", self.lang, [question, NOT_FOUND[self.lang]])
 
     def made_up_question(self, relation: Relation, rng: Random, use: Use) -> str:
