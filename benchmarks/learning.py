@@ -26,7 +26,7 @@ from torch import Tensor
 
 from common import DATA, arguments, in_fresh_process, report, result
 from peers import GPT2, train_gpt2
-from wikigpt.model import ModelConfig, Transformer
+from wikigpt.model import ModelConfig, new_model
 from wikigpt.recipe import TokenizerSettings
 from wikigpt.tokens import Shard, build_tokenizer, load_tokenizer, open_shards, tokenizer_sha256, write_text_tokens
 from wikigpt.train import CausalLM, TrainConfig, train
@@ -116,7 +116,7 @@ def our_bits(tokens: Path, folder: Path, began: float, minutes: float) -> float:
     """Held-out bits per byte of our training, its process started at `began` (seconds since the epoch)."""
     shards = open_shards(tokens)
     torch.manual_seed(0)
-    model = Transformer(OURS_MODEL)
+    model = new_model(OURS_MODEL)
     measure_machine()  # once a process; `train` does it before its own clock runs
     left = minutes - (time.time() - began) / 60
     settings = TrainConfig(minutes=left, **OURS)

@@ -22,7 +22,7 @@ import torch
 from wikigpt import stages
 from wikigpt.artifacts import write_atomic
 from wikigpt.corpus import build_corpus
-from wikigpt.model import Transformer
+from wikigpt.model import new_model
 from wikigpt.recipe import load_recipe
 from wikigpt.tokens import open_shards
 from wikigpt.train import CausalLM, TrainConfig, train
@@ -71,7 +71,7 @@ def run(lang: str, heads: int, thousands: int, work: Path, folder: Path, **chang
     }
     torch.manual_seed(recipe.seed)
     begin = time.perf_counter()
-    result = train(Transformer(config), CausalLM(), shards, TrainConfig(**settings), folder, seed=recipe.seed)
+    result = train(new_model(config), CausalLM(), shards, TrainConfig(**settings), folder, seed=recipe.seed)
     return {
         "lang": lang,
         "heads": heads,

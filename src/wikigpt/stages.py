@@ -126,9 +126,8 @@ def pretrain(
     import torch
 
     from wikigpt.launch import is_main
-    from wikigpt.model import Transformer, save_model
+    from wikigpt.model import new_model, save_model
     from wikigpt.model.importing import origin_of
-    from wikigpt.model.induction import can_have_induction, set_induction_heads
     from wikigpt.tokens import load_tokenizer, open_shards, tokenizer_sha256
     from wikigpt.tokens.shards import EXERCISES, shards_sha256
     from wikigpt.train import CausalLM, MaskedLM, train
@@ -142,9 +141,7 @@ def pretrain(
     if base is None:
         shape = model.model_copy(update={"vocab_size": loaded.get_vocab_size()})
         _check_fits(shape)
-        network = Transformer(shape)
-        if settings.induction_heads and can_have_induction(network):
-            set_induction_heads(network)
+        network = new_model(shape, induction_heads=settings.induction_heads)
     else:
         from wikigpt.model.importing import load_pretrained, weight_files
 

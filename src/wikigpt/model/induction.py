@@ -11,7 +11,7 @@ it gains.
 import torch
 from torch import Tensor
 
-from wikigpt.model.config import FAMILIES
+from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.model.transformer import Attention, Transformer
 
 LOOKS_BACK = 2  # tokens whose sameness is looked for: as many heads of the first layer
@@ -20,6 +20,14 @@ GAIN = 2**0.5  # of normed queries and keys: logits up to 16 at a head_dim of 64
 QUIET = 0.1  # what is left of the random start of these heads
 NOTE, SAY = 0.05, 0.08  # how loud the heads write into the stream, whose entries have a deviation of 0.02 at first
 QUARTER = 1.6  # radians: a pair of a query that turns no further over the whole context can still be compared
+
+
+def new_model(config: ModelConfig, *, induction_heads: bool = True) -> Transformer:
+    """A model to be trained from noise, at random as torch's seed says, with these heads where they find a place."""
+    model = Transformer(config)
+    if induction_heads and can_have_induction(model):
+        set_induction_heads(model)
+    return model
 
 
 def can_have_induction(model: Transformer) -> bool:
