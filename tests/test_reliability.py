@@ -452,3 +452,8 @@ def test_changing_a_setting_and_back_loses_nothing(finished, tmp_path):
     # Not a setting that decides anything: a run that ran out of memory goes on with smaller pieces.
     assert run(folder, seed=9, micro_batch_size=2, **changed).state.step == 10
     assert weights(folder) == other
+
+
+def test_who_may_read_a_saved_model_is_for_the_umask_to_say(run):
+    modes = {path.name: path.stat().st_mode for path in (run / "model").iterdir()}
+    assert set(modes.values()) == {modes["config.json"]}
