@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import WIKIGPT
+from conftest import WIKIGPT, served
 from wikigpt.sample import write_dumps
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +63,8 @@ def test_commands_run(page, place):
         words = shlex.split(command)
         if words[0] != "wikigpt" or words == ["wikigpt", "chat", "runs/zhwiki"] or "…" in command:
             continue
-        if words[1] == "download":  # tests never go to the network; test_download.py has a server of its own
+        # Tests never go to the network; test_download.py has a server of its own. Ours is asked below.
+        if words[1] in ("download", "serve"):
             continue
         if words[:2] == ["wikigpt", "chat"] and "--ask" not in words:
             words += ["--ask", "你好"]
@@ -79,6 +80,15 @@ def test_python_block_loads_the_model(place):
     for code in blocks("README.md", "python"):
         code += "\nassert model.config.vocab_size == len(tokenizer)\n"
         subprocess.run([sys.executable, "-c", code], cwd=place, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+
+
+def test_python_block_asks_the_server(place):
+    (code,) = blocks("docs/guide.md", "python")
+    with served(place / "runs" / "demo") as address:
+        assert "http://127.0.0.1:8000/v1" in code
+        code = code.replace("http://127.0.0.1:8000", address)
+        asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert asked.returncode == 0 and "'title': '法国'" in asked.stdout, asked.stderr
 
 
 def test_make_targets_exist():

@@ -1,7 +1,6 @@
 """`wikigpt serve`: a real server, asked by the client that everybody uses."""
 
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -9,28 +8,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import openai
 import pytest
 
+from conftest import served
+
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
-
-
-@contextmanager
-def served(run: Path, *options: str) -> Iterator[str]:
-    """The address of a server of its own process."""
-    command = [sys.executable, "-m", "wikigpt", "serve", str(run), "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            assert " is served at http://" in line, line + process.stdout.read()
-            yield line.split(" is served at ")[1].split("/v1;")[0]
-        finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0, process.stdout.read()
 
 
 @pytest.fixture(scope="module")
