@@ -70,7 +70,8 @@ def main() -> None:
             what = "target, at least" if "sample" in source else "its F1"
             name = f"reading, {source}, {n} questions: exact match of the model itself"
             rows.append(result(name, [found["exact_match"]], [goal], peer_name=what, unit="share"))
-        minutes = options.peer if options.peer >= 0 else read_stages(run)["pretrain"]["seconds"] / 60
+        trained = read_stages(run)["pretrain"]["facts"]
+        minutes = options.peer if options.peer >= 0 else trained["tokens"] / trained["tokens_per_second"] / 60
         if minutes:
             peer = in_fresh_process(peer_bits, run, texts, work / "peer", time.time(), minutes)
             rows += [_bits_row(lang, ours, peer, f"GPT-2 loop, {minutes:.0f} minutes (at most 0.75)") for lang in texts]

@@ -14,6 +14,7 @@ from conftest import wikigpt
 from test_instruct import HELD_OUT, countries
 from test_train import make_shard
 from wikigpt.chat.grounding import cited
+from wikigpt.corpus import Document
 from wikigpt.errors import UserError
 from wikigpt.instruct import InstructSettings, Made, Share, make_conversations
 from wikigpt.instruct.gate import passages_of, stands_in, value_of
@@ -86,6 +87,28 @@ def test_what_is_known_by_heart_does_not_help(made: Made) -> None:
                     told += 1
                     true += capitals.get(title) == value_of(answer)
     assert told > 20 and true < told / 4
+
+
+def test_passages_beside_each_other_are_mostly_of_things_of_a_kind() -> None:
+    """Else the sort of thing that is asked for would tell the passage, and the name be of no use."""
+    elements = [
+        Document(
+            f"x{i}",
+            "1",
+            "",
+            f"Elementum{chr(97 + i)}",
+            f"Elementum{chr(97 + i)} is a metal.",
+            "en",
+            facts=(("symbol", f"X{chr(97 + i)}"), ("atomic_number", str(200 + i))),
+        )
+        for i in range(20)
+    ]
+    chosen = InstructSettings(quiz=SHARE, counterfactual=0, invented=0)
+    beside = []
+    for turns in of(make_conversations([*countries(), *elements], chosen, 3), "quiz", "en"):
+        of_elements = [text.startswith("Elementum") for text in passages_of(turns[0]).values()]
+        beside += [sum(of_elements) in (0, len(of_elements))] if len(of_elements) > 1 else []
+    assert len(beside) > 50 and sum(beside) > 0.7 * len(beside)  # by chance 0.3
 
 
 def test_held_out_exercises_are_of_held_out_articles_and_others_never(made: Made) -> None:

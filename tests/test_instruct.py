@@ -405,6 +405,13 @@ def test_grounded_answers_stand_in_the_cited_passage(made: Made) -> None:
     assert len(places) >= 3
 
 
+def test_brief_answers_are_the_value_and_its_passage() -> None:
+    chosen = InstructSettings(brief=0.5, grounded=Share(weight=4, maximum=500))
+    answers = [c["messages"][1]["content"] for c in of(make_conversations(countries(), chosen, 1), "grounded")]
+    brief = sum(re.fullmatch(r"\*\*[^*]+\*\*[^*]{0,20}\[\d\]", answer) is not None for answer in answers)
+    assert 0.35 < brief / len(answers) < 0.65
+
+
 def test_a_counterfactual_value_leaves_no_trace_of_the_true_one() -> None:
     settings = InstructSettings(counterfactual=1, invented=0, max_passages=1, grounded=Share(weight=4, maximum=500))
     swapped = 0

@@ -81,7 +81,7 @@ def write_part(run: Path, part: str, stage: str, name: str) -> str:
     rounding = ", ".join(f"{split} {before[split]} before and {after[split]} after" for split in before)
     stages, environment = read_stages(run), read_json(run / "environment.json")
     facts, config = stages[stage]["facts"], model.config
-    hours = sum(stages[s]["seconds"] for s in ("pretrain", "finetune")[: 1 if part == "base" else 2]) / 3600
+    hours = sum(training_seconds(stages[s]) for s in ("pretrain", "finetune")[: 1 if part == "base" else 2]) / 3600
     right = [f"{split} {share:.0%} of the answers" for split, share in facts.get("answers_right", {}).items()]
     card = CARD.format(
         kind=name,
@@ -98,6 +98,11 @@ def write_part(run: Path, part: str, stage: str, name: str) -> str:
     )
     (PACKAGE / part / "README.md").write_text(card, encoding="utf-8")
     return rounding
+
+
+def training_seconds(stage: dict[str, Any]) -> float:
+    """How long it trained, over all sittings; a stage's own seconds are those of the last one."""
+    return float(stage["facts"]["tokens"] / stage["facts"]["tokens_per_second"])
 
 
 def held_out(model: Transformer, tokens: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from random import Random
 
 from wikigpt.chat.grounding import Passage, grounded_prompt, one_line, with_citation
 from wikigpt.corpus.sentences import split_sentences
-from wikigpt.instruct.articles import Article, holding, speaks_of
+from wikigpt.instruct.articles import Article, Same, holding, speaks_of
 from wikigpt.instruct.make import Maker, Use
 from wikigpt.instruct.relations import Fact, acceptable
 from wikigpt.instruct.settings import Share
@@ -22,7 +22,11 @@ MOST_SENTENCES = 3  # to be copied at once
 ENTRIES, ASKED = (3, 12), (2, 6)  # of a list: how many it has, and how many of them are asked for
 # Which entry is meant is learned from short lists and then holds for long ones (docs/experiments.md).
 FEW, MOSTLY_FEW = (2, 4), 0.6
-QUESTIONS = 4  # on the same passages, at most
+QUESTIONS = 6  # on the same passages, at most
+# Passages beside each other are mostly of things of one kind, so that neither the name nor what is asked of it tells
+# the answer alone; and half of them are infoboxes, where answers stand close together.
+OF_A_KIND, OF_FACTS = 0.7, 0.5
+FACTS_COUNT = 3  # an article with an infobox is taken as often as three without: what was read out of text is less sure
 LONGEST_GAPPED = 250  # characters of a sentence with a gap
 
 
@@ -127,11 +131,15 @@ def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
     """
     articles = maker.train if use == "train" else maker.validation
     able = [article for article in articles if len(article.facts) > 1]
-    for article, number in sample(able, share, maker.rng("quiz", use)):
+    same = Same(able)
+    weighed = [article for article in able for _ in range(FACTS_COUNT if article.pairs else 1)]
+    by_article = Share(weight=share.weight * len(able) / max(1, len(weighed)), maximum=share.maximum)
+    for number, (article, _) in enumerate(sample(weighed, by_article, maker.rng("quiz", use))):
         rng = maker.rng("quizzes", use, article.title, number)
         passages: list[Passage] = []
         asked: list[tuple[Article, Fact, int]] = []
-        others = rng.sample(able, min(len(able), rng.randrange(maker.settings.max_passages)))
+        kin = [other for other, _ in same[rng.choice(article.facts).relation]] if rng.random() < OF_A_KIND else able
+        others = rng.sample(kin, min(len(kin), rng.randrange(maker.settings.max_passages)))
         for subject in rng.sample(unique := list({a.title: a for a in (article, *others)}.values()), len(unique)):
             about, text, facts = _retold(maker, subject, rng)
             asked += [(about, fact, len(passages) + 1) for fact in facts]
@@ -151,7 +159,8 @@ def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
 
 def _retold(maker: Maker, article: Article, rng: Random) -> tuple[Article, str, list[Fact]]:
     """A passage of the article with other values and perhaps another name, and the facts that it now tells."""
-    piece = rng.choice(article.pieces)
+    of_facts = [piece for piece in article.pieces if piece.kind == FACTS]
+    piece = rng.choice(of_facts if of_facts and rng.random() < OF_FACTS else article.pieces)
     facts: list[Fact] = []
     for fact in article.facts:
         held = [(p, wording) for p, wording in holding(fact, [piece]) if speaks_of(fact, p)]

@@ -389,7 +389,10 @@ class Maker:
             prompt, (place,) = self._numbered(passages[:1], [*passages[1:], *others], rng)
             question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
             asked = self.speaker.ask(question, about, rng if use == "train" else None)
-            answer = self.speaker.tell(rng.choice(self.answers(fact)), about, told)
+            form = rng.choice(self.answers(fact))
+            if self.settings.brief > 0 and rng.random() < self.settings.brief:
+                form = "**{value}**{unit}"
+            answer = self.speaker.tell(form, about, told)
             turns = [grounded_prompt(asked, prompt, self.lang), with_citation(answer, place, self.lang)]
             yield conversation("grounded", self.lang, turns, [article])
 
