@@ -389,10 +389,9 @@ class Maker:
             prompt, (place,) = self._numbered(passages[:1], [*passages[1:], *others], rng)
             question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
             asked = self.speaker.ask(question, about, rng if use == "train" else None)
-            form = rng.choice(self.answers(fact))
+            answer = self.speaker.tell(rng.choice(self.answers(fact)), about, told)
             if self.settings.brief > 0 and rng.random() < self.settings.brief:
-                form = "**{value}**{unit}"
-            answer = self.speaker.tell(form, about, told)
+                answer = f"**{told.value}**{told.unit}"
             turns = [grounded_prompt(asked, prompt, self.lang), with_citation(answer, place, self.lang)]
             yield conversation("grounded", self.lang, turns, [article])
 
