@@ -166,6 +166,17 @@ def test_the_grounded_prompt() -> None:
     assert grounded_prompt("What?", [*passages[1:], *passages[1:]], "en") == (
         "[1] Peru: Peru is in America. capital: Lima\n[2] Peru: Peru is in America. capital: Lima\n\nWhat?"
     )
+    infoboxes = [
+        Passage("Niger (river)", "length km: 4,200\nmouth: Gulf of Guinea", facts=True),
+        Passage("Andes", "height m: 6,961", facts=True),
+    ]
+    assert grounded_prompt("What?", infoboxes, "en") == (
+        "[1] Niger (river): Niger's length km: 4,200; Niger's mouth: Gulf of Guinea\n"
+        "[2] Andes: Andes' height m: 6,961\n\nWhat?"
+    )
+    assert grounded_prompt("？", [Passage("法国", "首都：巴黎\n最高的山：勃朗峰", facts=True)], "zh") == (
+        "[1] 法国：法国的首都：巴黎；法国最高的山：勃朗峰\n\n？"
+    )
     assert grounded_prompt("What?", [], "en") == "What?"
 
 

@@ -59,7 +59,9 @@ def test_golden_losses_on_the_sample_wiki(run):
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for stage, expected in golden.items():
         losses = {m["step"]: m["loss"] for m in metrics if m["stage"] == stage and "loss" in m}
-        assert [losses[step] for step in (1, 30, 60)] == pytest.approx(expected, abs=0.01), stage
+        # Muon amplifies the rounding of another processor's kernels: after 120 steps two machines differed by 0.014.
+        for step, loss, tolerance in zip((1, 30, 60), expected, (0.003, 0.01, 0.04), strict=True):
+            assert losses[step] == pytest.approx(loss, abs=tolerance), (stage, step)
 
 
 def test_grounded_answers_hold_even_with_a_babbling_model(run):

@@ -14,31 +14,49 @@ NOT_FOUND: dict[str, str] = {
 """What is said, per language, when neither the passages nor the wiki hold the answer."""
 
 _CITATION = re.compile(r"\s*(?:\[(\d{1,3})\]|［([\d０-９]{1,3})］|【([\d０-９]{1,3})】)")
+_PARENTHESIS = re.compile(r"\s*[(（][^()（）]*[)）]$")
 _FINAL_MARK = re.compile(r"[.!?。！？]*\s*$")
 _SENTENCE_MARKS = frozenset(".!?;:,。！？；：，、")
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of an article and where it comes from."""
+    """A piece of an article and where it comes from; `facts` says that it is an infobox, one `key: value` a line."""
 
     title: str
     text: str
     url: str = ""
     revision: str = ""
     id: str = ""
+    facts: bool = False
 
 
 def grounded_prompt(question: str, passages: Sequence[Passage], lang: str) -> str:
     """Return the user turn that asks `question` over `passages`.
 
     One line `[1] Title: text` per passage, an empty line, the question. Without passages it is the question alone.
+    Each fact of an infobox names its subject again, `[1] France: France's capital: Paris; France's area: …`: where
+    several passages have the same keys, a small model could not tell whose value it reads (docs/experiments.md).
     """
     if not passages:
         return question
     colon = "：" if lang == "zh" else ": "
-    lines = [f"[{n}] {p.title}{colon}{one_line(p.text, lang)}" for n, p in enumerate(passages, start=1)]
+    lines = [f"[{n}] {p.title}{colon}{_in_one_line(p, lang)}" for n, p in enumerate(passages, start=1)]
     return "\n".join(lines) + "\n\n" + question
+
+
+def _in_one_line(passage: Passage, lang: str) -> str:
+    if not passage.facts:
+        return one_line(passage.text, lang)
+    name = _PARENTHESIS.sub("", passage.title) or passage.title
+    return one_line("\n".join(attribute_of(name, line, lang) for line in passage.text.splitlines()), lang)
+
+
+def attribute_of(name: str, key: str, lang: str) -> str:
+    """Return `France's capital`, `法国的首都`."""
+    if lang == "zh":
+        return f"{name}{key}" if "的" in key else f"{name}的{key}"
+    return f"{name}' {key}" if name.endswith("s") else f"{name}'s {key}"
 
 
 def one_line(text: str, lang: str) -> str:

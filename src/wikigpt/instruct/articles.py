@@ -283,9 +283,19 @@ def speaks_of(fact: Fact, piece: Piece) -> bool:
     """
     if piece.kind != FACTS:
         return piece.kind == LEAD
-    return any(
-        plain_key(re.split(r"[:：]", line, maxsplit=1)[0]) == plain_key(fact.key) for line in piece.text.splitlines()
-    )
+    return _key_of(fact, piece) is not None
+
+
+def label(fact: Fact, piece: Piece, lang: str) -> str:
+    """Return what the passage calls the attribute: the infobox its key, running text no word of its own."""
+    return _key_of(fact, piece) or fact.relation.phrases(lang).noun
+
+
+def _key_of(fact: Fact, piece: Piece) -> str | None:
+    if piece.kind != FACTS:
+        return None
+    keys = (re.split(r"[:：]", line, maxsplit=1)[0] for line in piece.text.splitlines())
+    return next((key for key in keys if plain_key(key) == plain_key(fact.key)), None)
 
 
 def trimmed(sentence: str, lang: str) -> str:

@@ -11,12 +11,12 @@ from random import Random
 from wikigpt.chat.grounding import Passage, grounded_prompt, one_line, with_citation
 from wikigpt.corpus.sentences import split_sentences
 from wikigpt.instruct.articles import Article, Same, holding, speaks_of
-from wikigpt.instruct.make import Maker, Use
+from wikigpt.instruct.make import Maker, Use, passage
 from wikigpt.instruct.relations import Fact, acceptable
 from wikigpt.instruct.settings import Share
 from wikigpt.instruct.talk import Conversation, conversation, sample
 from wikigpt.instruct.wording import made_up_name, replace_value
-from wikigpt.knowledge.passages import FACTS
+from wikigpt.knowledge.passages import FACTS, Piece
 
 MOST_SENTENCES = 3  # to be copied at once
 ENTRIES, ASKED = (3, 12), (2, 6)  # of a list: how many it has, and how many of them are asked for
@@ -114,7 +114,7 @@ def gaps(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
         passages = [Passage(article.title, space.join(told))]
         for other, piece in rng.sample(able, min(len(able), rng.randrange(maker.settings.max_passages))):
             if other is not article:
-                passages.append(Passage(other.title, piece.text))
+                passages.append(passage(other, piece))
         passages, place = (shuffled := rng.sample(passages, len(passages))), shuffled.index(passages[0]) + 1
         turns: list[str] = []
         for gapped, value in rng.sample(asked, min(len(asked), QUESTIONS)):
@@ -127,7 +127,7 @@ def gaps(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
 def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
     """Several questions in a row over the same passages, most of whose values and names are made up.
 
-    The answers are values alone: all that is to be learned of them is where they stand, not how they are worded.
+    The answers are brief: all that is to be learned of them is where they stand, not how they are worded.
     """
     articles = maker.train if use == "train" else maker.validation
     able = [article for article in articles if len(article.facts) > 1]
@@ -137,27 +137,27 @@ def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
     for number, (article, _) in enumerate(sample(weighed, by_article, maker.rng("quiz", use))):
         rng = maker.rng("quizzes", use, article.title, number)
         passages: list[Passage] = []
-        asked: list[tuple[Article, Fact, int]] = []
+        asked: list[tuple[Article, Fact, Piece, int]] = []
         kin = [other for other, _ in same[rng.choice(article.facts).relation]] if rng.random() < OF_A_KIND else able
         others = rng.sample(kin, min(len(kin), rng.randrange(maker.settings.max_passages)))
         for subject in rng.sample(unique := list({a.title: a for a in (article, *others)}.values()), len(unique)):
-            about, text, facts = _retold(maker, subject, rng)
-            asked += [(about, fact, len(passages) + 1) for fact in facts]
-            passages.append(Passage(about.title, text))
+            about, piece, facts = _retold(maker, subject, rng)
+            asked += [(about, fact, piece, len(passages) + 1) for fact in facts]
+            passages.append(passage(about, piece))
         rng.shuffle(asked)
         turns: list[str] = []
-        for about, fact, place in asked[:QUESTIONS]:
+        for about, fact, piece, place in asked[:QUESTIONS]:
             question = rng.choice(maker.catalogue.questions(fact.relation, maker.lang, use))
             asks = maker.speaker.ask(question, about, rng if use == "train" else None)
             if not turns:
                 briefly = rng.choice(maker.tasks["quiz"]["briefly"]).format(text=asks)
                 asks = grounded_prompt(briefly, passages, maker.lang)
-            turns += [asks, with_citation(f"**{fact.value}**", place, maker.lang)]
+            turns += [asks, maker.brief_answer(about, fact, piece, place)]
         if turns:
             yield conversation("quiz", maker.lang, turns, unique)
 
 
-def _retold(maker: Maker, article: Article, rng: Random) -> tuple[Article, str, list[Fact]]:
+def _retold(maker: Maker, article: Article, rng: Random) -> tuple[Article, Piece, list[Fact]]:
     """A passage of the article with other values and perhaps another name, and the facts that it now tells."""
     of_facts = [piece for piece in article.pieces if piece.kind == FACTS]
     piece = rng.choice(of_facts if of_facts and rng.random() < OF_FACTS else article.pieces)
@@ -174,7 +174,7 @@ def _retold(maker: Maker, article: Article, rng: Random) -> tuple[Article, str, 
     if facts and rng.random() < maker.settings.invented:
         article, (piece,) = maker.renamed(article, [piece], facts[0].value, rng)
         facts = [fact for fact in facts if holding(fact, [piece])]
-    return article, piece.text, facts
+    return article, piece, facts
 
 
 def _beginning(sentence: str, lang: str, rng: Random) -> str:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
-from wikigpt.chat.grounding import NOT_FOUND, Passage, grounded_prompt, with_citation
+from wikigpt.chat.grounding import NOT_FOUND, Passage, attribute_of, grounded_prompt, with_citation
 from wikigpt.corpus.sentences import split_sentences
-from wikigpt.instruct.articles import Absent, Article, Same, View, absent_attributes, holding, speaks_of
+from wikigpt.instruct.articles import Absent, Article, Same, View, absent_attributes, holding, label, speaks_of
 from wikigpt.instruct.relations import Catalogue, Fact, Relation, acceptable, read_toml
 from wikigpt.instruct.settings import InstructSettings, Share
 from wikigpt.instruct.talk import Conversation, Speaker, conversation, pick, sample
@@ -385,15 +385,25 @@ class Maker:
             about = article
             if use == "train" and rng.random() < self.settings.invented:
                 about, pieces = self.renamed(article, pieces, told.value, rng)
-            passages = [Passage(about.title, p.text) for p in pieces]
+            passages = [passage(about, p) for p in pieces]
             prompt, (place,) = self._numbered(passages[:1], [*passages[1:], *others], rng)
             question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
             asked = self.speaker.ask(question, about, rng if use == "train" else None)
-            answer = self.speaker.tell(rng.choice(self.answers(fact)), about, told)
+            answer = with_citation(self.speaker.tell(rng.choice(self.answers(fact)), about, told), place, self.lang)
             if self.settings.brief > 0 and rng.random() < self.settings.brief:
-                answer = f"**{told.value}**{told.unit}"
-            turns = [grounded_prompt(asked, prompt, self.lang), with_citation(answer, place, self.lang)]
+                answer = self.brief_answer(about, told, pieces[0], place)
+            turns = [grounded_prompt(asked, prompt, self.lang), answer]
             yield conversation("grounded", self.lang, turns, [article])
+
+    def brief_answer(self, article: Article, fact: Fact, piece: Piece, place: int) -> str:
+        """Return `Tuvedon's mouth: **the Bristol Channel** [2]`, in the words of the passage.
+
+        Before it has to give the value, a small model has thus said whose and which it is, and need only find these
+        words (docs/experiments.md).
+        """
+        what = attribute_of(article.name, label(fact, piece, self.lang), self.lang)
+        colon = "：" if self.lang == "zh" else ": "
+        return with_citation(f"{what}{colon}**{fact.value}**{fact.unit}", place, self.lang)
 
     def unanswerable(self, share: Share, articles: Sequence[Article], use: Use = "train") -> Iterator[Conversation]:
         """Passages that look right and do not hold the answer: not found."""
@@ -405,13 +415,13 @@ class Maker:
             if attributes and rng.random() < 0.5:
                 asked = self.absent_question(article, rng.choice(attributes), rng, use)
                 own = rng.sample(article.pieces, min(2, len(article.pieces)))
-                passages = [Passage(article.title, piece.text) for piece in own]
+                passages = [passage(article, piece) for piece in own]
             else:
                 question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
                 asked = self.speaker.ask(question, article, rng if use == "train" else None)
                 holders = [piece for piece, _ in holding(fact, article.pieces)]
                 own = self._own(article, holders, rng)
-                passages = [Passage(article.title, p.text) for p in own if _silent(fact, p)]
+                passages = [passage(article, p) for p in own if _silent(fact, p)]
             piece = next((p for p in article.pieces if p.kind == FACTS), None) or Piece(LEAD, "", "")
             neighbours = self._neighbours(article, fact.relation, piece, same, rng)
             passages = [*passages, *neighbours][: self.settings.max_passages]
@@ -444,11 +454,11 @@ class Maker:
             gapped = sentence.replace(gap, "____")
             task = self.tasks["cloze"]
             others = [
-                Passage(a.title, p.text)
+                passage(a, p)
                 for a, p in rng.sample(able, min(2, len(able)))
                 if a is not article and sentence not in p.text  # a bot's articles share whole sentences
             ]
-            passages, (place,) = self._numbered([Passage(article.title, piece.text)], others, rng)
+            passages, (place,) = self._numbered([passage(article, piece)], others, rng)
             asked = self.speaker.ask(rng.choice(task["ask"]), article, text=gapped)
             told = self.speaker.say(rng.choice(task["answers"]), article, value=gap)
             turns = [grounded_prompt(asked, passages, self.lang), with_citation(told, place, self.lang)]
@@ -472,7 +482,7 @@ class Maker:
         for other, fact in rng.sample(holders, min(len(holders), self.settings.max_passages)):
             likely = [p for p, _ in holding(fact, other.pieces) if p.kind == piece.kind]
             if likely and other.title != article.title and not any(article.name in p.text for p in likely):
-                passages.append(Passage(other.title, rng.choice(likely).text))
+                passages.append(passage(other, rng.choice(likely)))
         return passages
 
     @staticmethod
@@ -513,6 +523,11 @@ class Maker:
         ):
             return article, pieces
         return _named(name, article), [replace(p, text=text) for p, text in zip(pieces, texts, strict=True)]
+
+
+def passage(article: Article, piece: Piece) -> Passage:
+    """Return a piece of an article as it is put before the model."""
+    return Passage(article.title, piece.text, facts=piece.kind == FACTS)
 
 
 def _body(article: Article) -> str:

@@ -90,7 +90,10 @@ class InstructSettings(BaseModel):
         0.2, ge=0, le=1, description="part of grounded answers whose title is replaced by a made-up name"
     )
     brief: float = Field(
-        0, ge=0, le=1, description="part of grounded answers that are the value alone, not a sentence with it"
+        0,
+        ge=0,
+        le=1,
+        description="part of grounded answers in the words of the passage, not in a sentence",
     )
     max_passages: int = Field(4, ge=1, le=9, description="passages in an open-book question, the right one included")
     passage_bytes: int = Field(480, ge=80, description="length of a passage in bytes, as in the knowledge section")

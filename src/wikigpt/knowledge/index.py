@@ -271,6 +271,7 @@ class Index:
             url,
             revision,
             id,
+            facts=kind == kinds.FACTS,
             section=section,
             kind=kind,
             lang=lang,
