@@ -24,8 +24,8 @@ demo: $(VENV)/.installed  ## the embedded sample wiki to a chat, in about ten mi
 	@echo "Go on:  make chat"
 	@echo "        $(BIN)/wikigpt build --dump YOUR-WIKI.xml.bz2 --run runs/mine"
 
-chat: $(VENV)/.installed  ## talk to what `make demo` built
-	$(BIN)/wikigpt chat $(RUN)
+chat: $(VENV)/.installed  ## talk to what `make demo` built; before that, to the model that comes along
+	$(BIN)/wikigpt chat $(if $(wildcard $(RUN)/model/config.json),$(RUN))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Write the base and the chat model of a run as those that come with the package.
 
-    python tools/ship_mini.py runs/wikigpt-mini
+    python tools/ship_mini.py runs/wikigpt-mini [--note ", in two sittings"]
 
 rounds the weights to 8 bits, makes the index of the sample wiki, and writes all of it to `src/wikigpt/mini`, with model
 cards of what the run recorded and of what rounding cost.
@@ -35,7 +35,7 @@ tags: [wikigpt, wikipedia]
 ---
 # Wiki-GPT mini: the {kind}
 
-{parameters:,} weights, {shape}, Qwen3's architecture, trained from noise by the recipe `wikigpt-mini` of WikiGPT.
+{parameters:,} weights, {shape}, Qwen3's architecture, trained from noise by the recipe `wikigpt-mini` of WikiGPT{note}.
 
 - **Data**: articles of the English and the Chinese Wikipedia (Traditional characters made Simplified), WikiGPT's own
   sample wiki, and conversations and exercises in reading made from both by rule; nothing from another model.
@@ -56,10 +56,12 @@ def main() -> None:
     """Write, check the size, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of a finished build")
-    run = parser.parse_args().run
+    parser.add_argument("--note", default="", help="what else is to be said of how it was trained")
+    options = parser.parse_args()
+    run = options.run
     shutil.rmtree(PACKAGE, ignore_errors=True)
     for part, stage, name in (("base", "pretrain", "base model"), ("model", "finetune", "chat model")):
-        print(f"{name}: {write_part(run, part, stage, name)}")
+        print(f"{name}: {write_part(run, part, stage, name, options.note)}")
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         build_corpus(input_files(Recipe(), Path(folder)), corpus, report=False, min_chars=30)
@@ -72,7 +74,7 @@ def main() -> None:
         raise SystemExit(f"that is more than {MOST_BYTES:,} bytes of weights")
 
 
-def write_part(run: Path, part: str, stage: str, name: str) -> str:
+def write_part(run: Path, part: str, stage: str, name: str, note: str) -> str:
     """One of the two models, rounded, with its card; returns what rounding cost."""
     model = load_model(run / part)
     save_model(model, PACKAGE / part, tokenizer=run / part, int8=True)
@@ -85,6 +87,7 @@ def write_part(run: Path, part: str, stage: str, name: str) -> str:
     right = [f"{split} {share:.0%} of the answers" for split, share in facts.get("answers_right", {}).items()]
     card = CARD.format(
         kind=name,
+        note=note,
         parameters=config.n_parameters,
         shape=f"{config.n_layers} layers of {config.d_model}, context of {config.context_length:,} tokens",
         tokens=stages["pretrain"]["facts"]["tokens"],
@@ -108,7 +111,9 @@ def training_seconds(stage: dict[str, Any]) -> float:
 def held_out(model: Transformer, tokens: Path) -> dict[str, str]:
     """The model's figure on each held-out split, in words."""
     shards = {name: shard for name, shard in open_shards(tokens).items() if name not in ("train", "exercises")}
-    objective = Chat() if all(shard.mask is not None for shard in shards.values()) else CausalLM()
+    texts = {name: shard for name, shard in shards.items() if shard.mask is None}
+    objective = CausalLM() if texts else Chat()
+    shards = texts or shards
     length = model.config.context_length
     results = evaluate_shards(model, objective, shards, sequence_length=length, batch_size=4, max_tokens=EVALUATED)
     return {name: _in_words(result) for name, result in results.items()}

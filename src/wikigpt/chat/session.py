@@ -46,6 +46,7 @@ _SMALL_TALK = re.compile(
 FORMAT = 1
 
 _DRAFT_CONFIDENCE = -1.5  # a draft need not be right, but must be a sentence
+_UNNAMED = 0.5  # "What will the weather be tomorrow?" has 0.36, by "from this day on days grow longer"
 _CERTAIN = 0.6  # coverage from which on a quotation needs no draft
 
 
@@ -394,8 +395,10 @@ class ChatSession:
             and all(holds(_shown(evidence.hits[number - 1]), fact) for fact in facts)
         ]
         best = evidence.quote
-        if not good or best is None or best.coverage < self.settings.min_coverage:
+        if not good or best is None or best.coverage < self._least_coverage(evidence):
             return None
+        if not evidence.subject and not all(fact in best.sentence for fact in facts):
+            return None  # "Tell me a joke" names no article whose facts it could ask for
         if best.value is not None and not all(_agree(fact, best.value) for fact in facts):
             return None
         if good != cited(text):
@@ -404,6 +407,11 @@ class ChatSession:
                 text = with_citation(text, number, evidence.lang)
         sources = tuple(_source(number, evidence.hits[number - 1]) for number in good)
         return Answer(text, evidence.lang, sources, said_by_model=completion.text)
+
+    def _least_coverage(self, evidence: Evidence) -> float:
+        """What share of a question the wiki must speak of; more of one that names no article: it may be mere talk."""
+        least = self.settings.min_coverage
+        return least if evidence.subject else max(least, _UNNAMED)
 
     def _drafts(self, evidence: Sequence[Evidence]) -> "list[Completion | None]":
         """Return what the model says without the wiki, None where no draft is needed."""
@@ -430,7 +438,7 @@ class ChatSession:
         quote = evidence.quote
         if evidence.hits and draft and draft.text and _mean(draft.token_logprobs) >= _DRAFT_CONFIDENCE:
             quote = self._quote(evidence.standalone, evidence.article_hits, evidence.lang, draft.text)
-        if quote is None or quote.coverage < self.settings.min_coverage:
+        if quote is None or quote.coverage < self._least_coverage(evidence):
             return Answer(NOT_FOUND[evidence.lang], evidence.lang, said_by_model=said, refused=True)
         sentence = _highlighted(quote.sentence.removeprefix("- "), quote.value)
         text = _TEXTS[evidence.lang]["quotation"].format(title=quote.hit.title, sentence=sentence)
