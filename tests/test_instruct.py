@@ -130,6 +130,31 @@ def test_held_out_phrasings_are_really_different() -> None:
                 assert difflib.SequenceMatcher(None, text, nearest).ratio() < 0.85, (heldout, nearest)
 
 
+def test_no_opening_and_closing_make_a_held_out_phrasing() -> None:
+    for lang, noun in (("en", "the capital of Xyz"), ("zh", "Xyz的首都")):
+        frames = catalogue().frames[lang]
+        put_together = [bare(o + noun + c) for o in frames["openings"] for c in frames["closings"]]
+        for heldout in frames["heldout"]:
+            text = bare(heldout.format(np=noun, owner="Xyz's", noun="capital"))
+            nearest = max(put_together, key=lambda known: difflib.SequenceMatcher(None, text, known).ratio())
+            assert difflib.SequenceMatcher(None, text, nearest).ratio() < 0.85, (heldout, nearest)
+
+
+def test_questions_drawn_for_training_are_of_all_sorts_and_those_held_out_are_listed() -> None:
+    for lang in ("en", "zh"):
+        capital = next(relation for relation in catalogue().relations if relation.id == "capital")
+        rng, frames = Random(1), catalogue().frames[lang]
+        drawn = [catalogue().question(capital, lang, "train", rng) for _ in range(2000)]
+        own = sum(text in capital.phrases(lang).ask for text in drawn)
+        listed = sum(text in catalogue().questions(capital, lang, "train") for text in drawn)
+        assert 900 < own < 1100 and 1400 < listed < 1600
+        assert len(set(drawn)) > 300
+        put_together = [text for text in drawn if text.startswith(tuple(frames["openings"]))]
+        assert all(text.endswith(tuple(frames["closings"])) for text in put_together) and len(put_together) > 400
+        heldout = {catalogue().question(capital, lang, "heldout", rng) for _ in range(200)}
+        assert heldout == set(catalogue().questions(capital, lang, "heldout"))
+
+
 def test_templates_can_be_filled_and_answers_hold_the_value_alone_in_bold() -> None:
     fields = dict.fromkeys(("title", "name", "owner", "plain", "the", "unit", "noun", "is"), "x")
     for relation in catalogue().relations:
@@ -426,7 +451,8 @@ def test_a_counterfactual_value_leaves_no_trace_of_the_true_one() -> None:
         swapped += 1
         same_kind = [dict(d.facts) for d in countries() if d.lang == document.lang]
         key = next(k for k in same_kind[0] if any(facts[k] == value for facts in same_kind))
-        assert not find_value(dict(document.facts)[key], c["messages"][0]["content"])
+        passages, _, _ = c["messages"][0]["content"].rpartition("\n\n")
+        assert not find_value(dict(document.facts)[key], passages)
     assert swapped > 20
 
 

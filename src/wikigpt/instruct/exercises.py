@@ -147,7 +147,7 @@ def quizzes(maker: Maker, share: Share, use: Use) -> Iterator[Conversation]:
         rng.shuffle(asked)
         turns: list[str] = []
         for about, fact, piece, place in asked[:QUESTIONS]:
-            question = rng.choice(maker.catalogue.questions(fact.relation, maker.lang, use))
+            question = maker.catalogue.question(fact.relation, maker.lang, use, rng)
             asks = maker.speaker.ask(question, about, rng if use == "train" else None)
             if not turns:
                 briefly = rng.choice(maker.tasks["quiz"]["briefly"]).format(text=asks)

@@ -351,7 +351,7 @@ class Maker:
             name = made_up_name(self.lang, rng)
         nobody = _named(name, self.train[0])
         noisy = rng if use == "train" else None
-        return self.speaker.ask(rng.choice(self.catalogue.questions(relation, self.lang, use)), nobody, noisy)
+        return self.speaker.ask(self.catalogue.question(relation, self.lang, use, rng), nobody, noisy)
 
     def asked_relations(self) -> list[Relation]:
         """The relations that articles of this language have, in a fixed order."""
@@ -387,7 +387,7 @@ class Maker:
                 about, pieces = self.renamed(article, pieces, told.value, rng)
             passages = [passage(about, p) for p in pieces]
             prompt, (place,) = self._numbered(passages[:1], [*passages[1:], *others], rng)
-            question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
+            question = self.catalogue.question(fact.relation, self.lang, use, rng)
             asked = self.speaker.ask(question, about, rng if use == "train" else None)
             answer = with_citation(self.speaker.tell(rng.choice(self.answers(fact)), about, told), place, self.lang)
             if self.settings.brief > 0 and rng.random() < self.settings.brief:
@@ -417,7 +417,7 @@ class Maker:
                 own = rng.sample(article.pieces, min(2, len(article.pieces)))
                 passages = [passage(article, piece) for piece in own]
             else:
-                question = rng.choice(self.catalogue.questions(fact.relation, self.lang, use))
+                question = self.catalogue.question(fact.relation, self.lang, use, rng)
                 asked = self.speaker.ask(question, article, rng if use == "train" else None)
                 holders = [piece for piece, _ in holding(fact, article.pieces)]
                 own = self._own(article, holders, rng)
@@ -432,7 +432,7 @@ class Maker:
 
     def absent_question(self, article: Article, attribute: Absent, rng: Random, use: Use) -> str:
         """Return a question for something that the article does not say."""
-        template = rng.choice(self.catalogue.questions(attribute.relation, self.lang, use))
+        template = self.catalogue.question(attribute.relation, self.lang, use, rng)
         return self.speaker.ask(template, article, rng if use == "train" else None)
 
     def cloze(self, share: Share, articles: Sequence[Article]) -> Iterator[Conversation]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
+from random import Random
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -156,6 +157,24 @@ class Catalogue:
             frames = self.frames[lang][use] if phrases.frames and phrases.what else ()
             self._questions[key] = tuple(dict.fromkeys(with_noun(text, phrases, lang) for text in (*own, *frames)))
         return self._questions[key]
+
+    def question(self, relation: Relation, lang: str, use: Literal["train", "heldout"], rng: Random) -> str:
+        """Draw a phrasing of the question for `relation`.
+
+        In training as often one of its own as one that fits every relation, and of the latter half are put together
+        out of an opening and a closing: what is asked is to be told from the words for it, whatever stands around.
+        """
+        phrases, frames = relation.phrases(lang), self.frames[lang]
+        if use == "heldout" or not phrases.frames or not phrases.what:
+            return rng.choice(self.questions(relation, lang, use))
+        if phrases.ask and rng.random() < 0.5:
+            text = rng.choice(phrases.ask)
+        elif rng.random() < 0.5:
+            text = rng.choice(frames["train"])
+        else:
+            owned = "{owner} {noun}" if lang == "en" and not phrases.np and rng.random() < 0.3 else "{np}"
+            text = rng.choice(frames["openings"]) + owned + rng.choice(frames["closings"])
+        return with_noun(text, phrases, lang)
 
     def facts(self, document: Document, core: frozenset[str] | None = None) -> list[Fact]:
         """Return the facts of a document's infobox; without a usable infobox those that patterns find in its lead.
