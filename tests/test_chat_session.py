@@ -11,6 +11,7 @@ import pytest
 from wikigpt.chat.followup import pointer, with_subject
 from wikigpt.chat.grounding import NOT_FOUND
 from wikigpt.chat.session import ChatSession, ChatSettings
+from wikigpt.chat.smalltalk import is_small_talk
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.knowledge import Index, index_documents
@@ -162,6 +163,42 @@ def test_small_talk_is_left_to_the_model(index: Index) -> None:
     assert chat.ask("你是谁？").text == "Hello!"
 
 
+def test_talk_among_questions_is_answered_without_them(index: Index) -> None:
+    engine = FakeEngine(lambda _: "Hello!")
+    chat = session(engine, index, system="Be brief.")
+    chat.ask("What is the capital of France?")
+    chat.ask("Thank you!")
+    assert [message["content"] for message in engine.prompts[-1]] == ["Be brief.", "Thank you!"]
+    with pytest.raises(UserError, match="Shorten"):
+        session(FakeEngine(context=8), index).ask("Thank you!")
+
+
+@pytest.mark.parametrize(
+    ("question", "names", "talk"),
+    [
+        ("hi", (), True),
+        ("HELLO!!", (), True),
+        ("Tell me a joke, please", (), True),
+        ("Tell me a joke", ("joke",), True),  # word for word, whatever articles there are
+        ("Write me a poem about the sea", (), True),
+        ("写一首关于大海的诗", (), True),
+        ("谢谢你", (), True),
+        ("Tell me about gravity", ("gravity",), False),
+        ("What do you know about France?", ("france",), False),
+        ("明天北京天气怎么样？", ("北 京",), False),
+        ("他是谁？", (), False),
+        ("What is it?", (), False),  # nothing but a pointer, though near to "What time is it?"
+        ("Hippos eat what?", (), False),
+        ("history of France", (), False),
+        ("乍德说什么语言？", (), False),  # unknown, but not said to the model as 你会说什么语言 is
+        ("Who made the first car?", (), False),
+        ("", (), False),
+    ],
+)
+def test_talk_is_told_from_questions(question: str, names: tuple[str, ...], talk: bool) -> None:
+    assert is_small_talk(question, names) == talk
+
+
 def test_what_names_nothing_of_the_wiki_may_be_talk_but_states_no_fact(index: Index) -> None:
     def talks(question: str, said: str | FakeCompletion) -> bool:
         answer = session(FakeEngine(lambda _: said), index).ask(question)
@@ -216,6 +253,7 @@ def test_passages_that_do_not_fit_the_context_are_left_out(index: Index) -> None
         ("What is the capital of France?", "How many inhabitants does it have?", "68 million"),
         ("What is the capital of France?", "What about Germany?", "Berlin"),
         ("What is the capital of France?", "And for Germany?", "Berlin"),
+        ("What is the capital of France?", "And that of Germany?", "Berlin"),
         ("Tell me about France.", "What currency do they use there?", "euro"),
         ("法国的首都是哪里？", "它的货币是什么？", "欧元"),
         ("法国的首都是哪里？", "那货币呢？", "欧元"),

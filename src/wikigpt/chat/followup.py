@@ -59,11 +59,11 @@ def leaves_subject_out(question: str, lang: str) -> bool:
 
 
 def names_new_subject_only(question: str, names: list[str]) -> bool:
-    """Whether `question` says nothing but a new subject: "And Germany?", "那德国呢？"."""
+    """Whether `question` says nothing but a new subject: "And Germany?", "And that of Japan?", "那德国呢？"."""
     rest = _HAN_ENDING.sub("", _HAN_OPENER.sub("", _OPENER.sub("", question.strip())))
     for name in sorted(names, key=len, reverse=True):
         rest = re.sub(re.escape(name), "", rest, flags=re.I)
-    return rest != question and not re.sub(r"[\s\W]|\bthe\b|的|呢", "", rest)
+    return rest != question and not re.sub(r"[\s\W]|\b(?:the|that|those|one|of|in|for)\b|的|呢", "", rest)
 
 
 def with_new_subject(earlier: str, old_names: list[str], new: str) -> str | None:

@@ -24,11 +24,12 @@ from wikigpt.chat.followup import (
     with_subject,
 )
 from wikigpt.chat.grounding import NOT_FOUND, cited, grounded_prompt, with_citation, without_citations
+from wikigpt.chat.smalltalk import is_small_talk
 from wikigpt.errors import UserError
 from wikigpt.knowledge.asked import known_relations
 from wikigpt.knowledge.index import Hit, Index
-from wikigpt.knowledge.reading import Quote, Relations, find_quote, value_parts
-from wikigpt.knowledge.text import find_units, holds, units
+from wikigpt.knowledge.reading import Quote, Relations, find_quote, unknown_names, value_parts
+from wikigpt.knowledge.text import find_units, fold, holds, units
 
 if TYPE_CHECKING:
     from wikigpt.chat.engine import Completion, Engine
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
 _BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL)
 _WORD = re.compile(r"\w")
 _HAN = re.compile(r"[\u3400-\u9fff]")
-_SMALL_TALK = re.compile(
-    r"^\W*(?:hi|hello|hey|good (?:morning|afternoon|evening|night)|thanks?(?: you)?|bye|goodbye|how are you"
-    r"|who are you|what are you|what(?: is|'s) your name|what can you do|who (?:made|built|trained) you"
-    r"|你好|您好|嗨|早上好|晚上好|晚安|谢谢|多谢|再见|拜拜|你是谁|您是谁|你叫什么|你会什么|你能做什么|你是什么|介绍一下你自己)",
-    re.I,
-)
 FORMAT = 1
 
 _DRAFT_CONFIDENCE = -1.5  # a draft need not be right, but must be a sentence
@@ -190,13 +185,14 @@ class ChatSession:
         closed, or Ctrl-C) is remembered as far as it came.
         """
         question = _cleaned(question)
-        if self.settings.grounded and self.index is not None and not _SMALL_TALK.match(question):
+        if self.settings.grounded and self.index is not None and not self._is_small_talk(question):
             evidence = self._evidence(question, self.turns[-1] if self.turns else None)
             answer = self._conclude([evidence])[0]
             self._remember(Turn(question, answer, evidence.standalone, evidence.subject, evidence.subject_names))
             yield answer.text
             return answer
-        return (yield from self._stream_plain(question))
+        # Talk among questions to the wiki is answered for itself: what was asked before only misleads a small model.
+        return (yield from self._stream_plain(question, alone=self.settings.grounded))
 
     def answer_all(self, questions: Sequence[str]) -> list[Answer]:
         """Answer independent questions, in batches; the history is neither used nor changed."""
@@ -263,8 +259,15 @@ class ChatSession:
         self.settings = read.settings.model_copy(update={"grounded": grounded})
         self.turns = list(read.turns)
 
-    def _stream_plain(self, question: str) -> Generator[str, None, Answer]:
-        messages, dropped = self._history(question)
+    def _is_small_talk(self, question: str) -> bool:
+        assert self.index is not None
+        names = [mention.name for mention in self.index.named(question)]
+        return is_small_talk(question, [*names, *map(fold, unknown_names(self.index, question))])
+
+    def _stream_plain(self, question: str, *, alone: bool = False) -> Generator[str, None, Answer]:
+        messages, dropped = (self._opening(question), 0) if alone else self._history(question)
+        if alone:
+            self._check_room(question, messages)
         lang = self._language(question)
         notice = _TEXTS[lang]["dropped"].format(count=dropped, room=self.engine.context_length) if dropped else ""
         pieces: list[str] = []
