@@ -22,6 +22,7 @@ from wikigpt.knowledge.text import (
     fold,
     holds,
     name_key,
+    occurrences,
     search_terms,
     segmented,
     singulars,
@@ -295,6 +296,124 @@ def test_build_index_makes_a_folder_with_a_manifest(tmp_path: Path, monkeypatch:
     build_index(tmp_path / "corpus", tmp_path / "knowledge")  # replaced while it is read
     assert index.search("长江")
     assert [path.name for path in tmp_path.iterdir()] == ["knowledge"]
+
+
+CHANGES = [
+    *(document for document in WIKI if document.title not in ("Wolf", "Paris", "法国")),
+    article("Paris", "Paris has 2,100,000 inhabitants. The Louvre is a museum there."),  # changed
+    article("法国", "法国的国土面积约为55万平方公里。", "zh", facts=(("首都", "巴黎"), ("国歌", "马赛曲"))),  # changed
+    article("Lynx", "The lynx is a cat with tufted ears. It hunts hares.", aliases=("Bobcat",)),  # new; Wolf is gone
+]
+QUERIES = [
+    "Paris museum",
+    "Eiffel Tower",
+    "法国的国歌",
+    "首都是巴黎",
+    "wolf packs deer",
+    "bobcat",
+    "capital of France",
+    "说法语",
+]
+
+
+def found(index: Index, query: str) -> list[tuple[str, str, float]]:
+    return sorted((hit.title, hit.text, round(hit.score, 6)) for hit in index.search(query, k=20))
+
+
+def test_an_updated_index_answers_as_a_new_one_does(tmp_path: Path) -> None:
+    index_documents(WIKI, tmp_path / "updated.sqlite")
+    counts = index_documents(CHANGES, tmp_path / "updated.sqlite", update=True)
+    assert (counts["added"], counts["removed"]) == (3, 3)
+    index_documents(CHANGES, tmp_path / "new.sqlite")
+    updated, new = Index(tmp_path / "updated.sqlite"), Index(tmp_path / "new.sqlite")
+    assert updated.meta | {"longest_name": 0} == new.meta | {"longest_name": 0}  # a longest name may be gone
+    for query in QUERIES:
+        assert found(updated, query) == found(new, query), query
+        assert updated.entities(query) == new.entities(query)
+    assert updated.problems() == new.problems() == []
+    # Back again, and nothing at all to do.
+    assert index_documents(WIKI, tmp_path / "updated.sqlite", update=True)["removed"] == 3
+    counts = index_documents(WIKI, tmp_path / "updated.sqlite", update=True)
+    assert (counts["added"], counts["removed"]) == (0, 0)
+    index_documents(WIKI, tmp_path / "new.sqlite")
+    updated, new = Index(tmp_path / "updated.sqlite"), Index(tmp_path / "new.sqlite")
+    for query in QUERIES:
+        assert found(updated, query) == found(new, query), query
+
+
+@settings(max_examples=40, deadline=None)
+@given(versions=st.lists(st.lists(st.sampled_from([*WIKI, *CHANGES]), unique_by=repr), min_size=1, max_size=4))
+def test_any_row_of_updates_ends_as_a_new_index(
+    tmp_path_factory: pytest.TempPathFactory, versions: list[list[Document]]
+) -> None:
+    folder = tmp_path_factory.mktemp("updates")
+    for number, documents in enumerate(versions):
+        index_documents(documents, folder / "updated.sqlite", update=number > 0)
+    index_documents(versions[-1], folder / "new.sqlite")
+    updated, new = Index(folder / "updated.sqlite"), Index(folder / "new.sqlite")
+    assert updated.meta | {"longest_name": 0} == new.meta | {"longest_name": 0}
+    for query in QUERIES:
+        assert found(updated, query) == found(new, query)
+    assert not updated.problems()
+
+
+def test_building_again_keeps_what_did_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = WIKI
+    monkeypatch.setattr("wikigpt.corpus.read_corpus", lambda folder: iter(documents))
+    monkeypatch.setattr("wikigpt.corpus.corpus_manifest", lambda folder: {})
+    output = tmp_path / "knowledge"
+    assert build_index(tmp_path, output)["added"] == len(WIKI)
+    opened = Index(output)
+    assert opened.renewed() is opened
+    documents = CHANGES
+    assert build_index(tmp_path, output)["added"] == 3
+    assert opened.search("Eiffel Tower") and opened.renewed().search("Louvre")  # the old one can still be read
+    assert opened.renewed() is not opened
+    documents = WIKI
+    assert build_index(tmp_path, output, update=False)["added"] == len(WIKI)
+    assert build_index(tmp_path, output, settings=KnowledgeSettings(passage_bytes=300))["added"] == len(WIKI)
+    (output / "index.sqlite").write_bytes(b"damaged")
+    opened = opened.renewed()
+    assert opened.search("Paris")  # what cannot be read does not take the place of what can
+    assert build_index(tmp_path, output)["added"] == len(WIKI)
+    assert not Index(output).problems()
+
+
+def test_what_is_wrong_with_an_index_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    many = [article(f"Place {n}", f"Place {n} has a tower, a gate and {n * 7919} trees." * 20) for n in range(300)]
+
+    def problems() -> str:
+        return "; ".join(Index(path).problems())
+
+    index_documents(many, path)
+    assert not problems()
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM passages WHERE passage = 7")
+    assert "passages, but" in problems()
+    index_documents(many, path)
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO words(words) VALUES ('delete-all')")
+    assert "cannot be found by their words" in problems()
+    index_documents(many, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 8192] = b"\xff" * 8192
+    path.write_bytes(data)
+    assert problems()
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "marked"),
+    [
+        ("The discovery of radium, in 1898.", "Who discovered radium?", ["discovery", "radium"]),
+        ("法国的首都是巴黎。", "首都巴黎", ["首都", "巴黎"]),
+        ("法國的首都。", "法国", ["法國"]),  # Traditional characters
+        ("Ｐａｒｉｓ ﬁne", "paris fine", ["Ｐａｒｉｓ", "ﬁne"]),  # full width, and a ligature that folding lengthens
+        ("nothing here", "Paris", []),
+    ],
+)
+def test_words_looked_for_are_found_in_a_text(text: str, query: str, marked: list[str]) -> None:
+    assert [text[start:end] for start, end in occurrences(text, search_terms(query))] == marked
 
 
 def test_nothing_to_index_and_strange_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -749,8 +749,17 @@ def import_(
 
 
 @app.command()
-def index(corpus: Corpus, output: Output, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Build the search index that grounded answers stand on.
+def index(
+    corpus: Corpus,
+    output: Output,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Begin anew even if only some articles changed.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Build the search index that grounded answers stand on, or bring one up to date.
+
+    An index that is there already is kept, but for the articles that came, changed or went. A server that reads it
+    takes the new one with the next question.
 
     Example: `wikigpt index corpus -o knowledge`
     """
@@ -759,7 +768,7 @@ def index(corpus: Corpus, output: Output, quiet: Quiet = False, as_json: Json = 
     facts = _one_stage(
         "knowledge",
         quiet or as_json,
-        lambda progress: build_index(corpus, output, progress=progress),
+        lambda progress: build_index(corpus, output, update=not rebuild, progress=progress),
     )
     _result(facts, as_json)
 
@@ -767,26 +776,36 @@ def index(corpus: Corpus, output: Output, quiet: Quiet = False, as_json: Json = 
 @app.command()
 def search(
     index: Annotated[Path, typer.Argument(help="Folder that `wikigpt index` wrote.", show_default=False)],
-    query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    query: Annotated[str, typer.Argument(help="What to look for; without it, the index is checked.")] = "",
     k: Annotated[int, typer.Option(min=1, help="Most passages.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Search the wiki.
+    """Search the wiki, or check the index.
 
-    Example: `wikigpt search runs/demo/knowledge 长江的长度`
+    Examples:
+
+        wikigpt search runs/demo/knowledge 长江的长度
+
+        wikigpt search runs/demo/knowledge      # is it whole?
     """
     from dataclasses import asdict
 
+    from wikigpt import tables
     from wikigpt.knowledge import Index
 
-    hits = Index(index).search(query, k=k)
+    opened = Index(index)
+    if not query.strip():
+        if problems := opened.problems():
+            raise UserError(f"{index} is damaged: {'; '.join(problems)}. Make it again with `wikigpt index --rebuild`.")
+        _result(opened.meta, as_json) if as_json else print(
+            f"{index} is whole: {opened.meta['articles']:,} articles, {opened.meta['passages']:,} passages."
+        )
+        return
+    hits = opened.search(query, k=k)
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=2))
-        return
-    for number, hit in enumerate(hits, 1):
-        print(f"[{number}] {hit.title}  {hit.url}\n    {hit.text}")
-    if not hits:
-        print("nothing found")
+    else:
+        tables.print_hits(query, hits)
 
 
 @app.command()

@@ -3,12 +3,14 @@
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
 def print_plans(plans: list[Any], chosen: Any) -> None:
@@ -110,6 +112,22 @@ def print_check(found: Any) -> None:
             console.print(f"  {found.unit} {number}: {escape(reason)}", soft_wrap=True)
         if len(found.unusable) > 20:
             console.print("  … (--json lists them all)")
+
+
+def print_hits(query: str, hits: Sequence[Any]) -> None:
+    """Passages found, with the words that were looked for in bold."""
+    from wikigpt.knowledge.text import occurrences, search_terms
+
+    console = Console(highlight=False)
+    for number, hit in enumerate(hits, 1):
+        heading = f" › {hit.section}" if hit.section else ""
+        console.print(f"[{number}] ", f"{hit.title}{heading}  {hit.url}", sep="", markup=False, soft_wrap=True)
+        text = Text(f"    {hit.text}".replace("\n", "\n    "))
+        for start, end in occurrences(text.plain, search_terms(query)):
+            text.stylize("bold yellow", start, end)
+        console.print(text, soft_wrap=True)
+    if not hits:
+        console.print("nothing found")
 
 
 def print_evaluation(evaluation: dict[str, Any]) -> None:

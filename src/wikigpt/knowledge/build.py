@@ -5,20 +5,23 @@ on 35 MB of Chinese it takes 0.6 of the text's size, where one with positions ta
 that is reckoned from the passages themselves for the few that are candidates (see `index.Index.search`).
 """
 
+import hashlib
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from wikigpt.artifacts import atomic_folder, check_output_folder, sha256_file, write_json
+from wikigpt.artifacts import atomic_folder, check_output_folder, read_json, sha256_file, write_json
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.knowledge.passages import cut
 from wikigpt.knowledge.settings import KnowledgeSettings
 from wikigpt.knowledge.text import name_key, segmented
 
-FORMAT = 1
+FORMAT = 2
 """Number of the layout; an index of another one is refused."""
 
 FILE, MANIFEST = "index.sqlite", "index.json"
@@ -32,7 +35,8 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value);
 CREATE TABLE articles (
     article INTEGER PRIMARY KEY, id TEXT, revision TEXT, url TEXT, lang TEXT, title TEXT, aliases TEXT,
-    first_passage INTEGER, last_passage INTEGER);
+    first_passage INTEGER, last_passage INTEGER, digest INTEGER);
+CREATE INDEX ids ON articles (lang, id);
 CREATE TABLE passages (passage INTEGER PRIMARY KEY, article INTEGER, kind TEXT, section TEXT, text TEXT);
 CREATE TABLE names (name TEXT, article INTEGER, kind INTEGER, PRIMARY KEY (name, article)) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(
@@ -42,6 +46,8 @@ CREATE VIRTUAL TABLE titles USING fts5(
 """
 # One sort at the end instead of a merge after every megabyte: twice as fast, and the smallest index.
 _BULK = [("hashsize", 1 << 26), ("automerge", 0)]
+_USUAL = [("hashsize", 1 << 26), ("automerge", 4)]
+_MUCH = 0.1  # part of the articles that, once exchanged, makes that sort worth its time again
 
 _IN_BRACKETS = re.compile(r"\s*[(（][^()（）]*[)）]\s*$")
 
@@ -49,13 +55,19 @@ Progress = Callable[[int, int, str], None]
 
 
 def build_index(
-    corpus: Path, output: Path, *, settings: KnowledgeSettings | None = None, progress: Progress | None = None
+    corpus: Path,
+    output: Path,
+    *,
+    settings: KnowledgeSettings | None = None,
+    update: bool = True,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Index the articles of the folder `corpus` into the folder `output`; return its manifest.
 
-    `progress(done, total, message)` is called with the number of articles. The folder is replaced in one step, so
-    whoever reads the old index goes on reading it. Raises `UserError` where the corpus holds no article, or `output`
-    holds something else.
+    If `output` is an index already (whole, of this layout and these settings) only articles that came, changed or went
+    are worked on, unless `update` is False. `progress(done, total, message)` is called with the number of articles. The
+    folder is replaced in one step, so whoever reads the old index goes on reading it. Raises `UserError` where the
+    corpus holds no article, or `output` holds something else.
     """
     from wikigpt.corpus import corpus_manifest, read_corpus
 
@@ -63,10 +75,13 @@ def build_index(
     source = corpus_manifest(corpus)
     check_output_folder(output, MANIFEST)
     with atomic_folder(output) as folder:
+        if update := update and _can_be_updated(output, settings):
+            shutil.copyfile(output / FILE, folder / FILE)
         counts = index_documents(
             read_corpus(corpus),
             folder / FILE,
             settings=settings,
+            update=update,
             progress=progress,
             total=source.get("documents", 0),
         )
@@ -85,37 +100,51 @@ def build_index(
     return manifest
 
 
+def _can_be_updated(folder: Path, settings: KnowledgeSettings) -> bool:
+    """Whether the folder holds a whole index of this layout and these settings."""
+    if not (folder / MANIFEST).is_file() or not (folder / FILE).is_file():
+        return False
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except UserError:
+        return False
+    return (
+        manifest.get("version") == FORMAT
+        and manifest.get("settings") == settings.model_dump()
+        and manifest.get("sha256") == {FILE: sha256_file(folder / FILE)}
+    )
+
+
 def index_documents(
     documents: Iterable[Document],
     path: Path,
     *,
     settings: KnowledgeSettings | None = None,
+    update: bool = False,
     progress: Progress | None = None,
     total: int = 0,
 ) -> dict[str, Any]:
-    """Write `documents` (about `total`) into a new SQLite file at `path`.
+    """Make the SQLite file at `path` an index of `documents` (about `total`): anew, or by changing what is there.
 
-    Returns the numbers of articles, passages and names, the bytes of text, and the units of the longest name.
+    Returns the numbers of articles, passages and names, the bytes of text, the units of the longest name, and how many
+    articles were added (new or changed) and removed (changed or gone).
     """
     settings = settings or KnowledgeSettings()
-    path.unlink(missing_ok=True)
+    if not update:
+        path.unlink(missing_ok=True)
     database = sqlite3.connect(path)
     try:
         # The file is worthless until it is whole, so nothing is won by a journal.
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
-        database.executescript(_SCHEMA)
-        for table in ("words", "titles"):
-            for option, value in _BULK:
-                database.execute(f"INSERT INTO {table}({table}, rank) VALUES (?, ?)", (option, value))
-        counts = {"articles": 0, "passages": 0, "names": 0, "text_bytes": 0, "longest_name": 0}
-        for document in documents:
-            _add(database, document, counts, settings.passage_bytes)
-            if progress and counts["articles"] % 100 == 0:
-                progress(counts["articles"], max(total, counts["articles"]), "articles")
-        for table in ("words", "titles"):
-            database.execute(f"INSERT INTO {table}({table}) VALUES ('optimize')")
-        database.executemany("INSERT INTO meta VALUES (?, ?)", [("format", FORMAT), *counts.items()])
+        if not update:
+            database.executescript(_SCHEMA)
+        writer = _Writer(database, settings)
+        for number, document in enumerate(documents, 1):
+            writer.take(document)
+            if progress and number % 100 == 0:
+                progress(number, max(total, number), "articles")
+        counts = writer.finish()
         database.commit()
     finally:
         database.close()
@@ -124,33 +153,124 @@ def index_documents(
     return counts
 
 
-def _add(database: sqlite3.Connection, document: Document, counts: dict[str, int], size: int) -> None:
-    """Store one article, and add what it brings to `counts`."""
-    counts["articles"] += 1
-    article, first = counts["articles"], counts["passages"] + 1
-    for passage, piece in enumerate(cut(document, size), start=first):
-        counts["passages"] = passage
-        counts["text_bytes"] += len(piece.text.encode())
-        database.execute(
-            "INSERT INTO passages VALUES (?, ?, ?, ?, ?)",
-            (passage, article, piece.kind, piece.section, piece.text),
+class _Writer:
+    """Brings an index in line with a stream of articles: keeps the known, adds the others, drops those not met."""
+
+    def __init__(self, database: sqlite3.Connection, settings: KnowledgeSettings) -> None:
+        self._database, self._size = database, settings.passage_bytes
+        self._counts = {"articles": 0, "passages": 0, "names": 0, "text_bytes": 0, "longest_name": 0}
+        self._counts |= {key: value for key, value in database.execute("SELECT * FROM meta") if key in self._counts}
+        ((last_article,),) = database.execute("SELECT coalesce(max(article), 0) FROM articles")
+        ((last_passage,),) = database.execute("SELECT coalesce(max(passage), 0) FROM passages")
+        self._article, self._passage = int(last_article), int(last_passage)
+        self._met = bytearray(self._article + 1)  # of the articles that were there: which are still
+        self._added = 0
+        for table in ("words", "titles"):
+            for option, value in _USUAL if self._article else _BULK:
+                database.execute(f"INSERT INTO {table}({table}, rank) VALUES (?, ?)", (option, value))
+
+    def take(self, document: Document) -> None:
+        """Keep the article if it is there as it is, else add it."""
+        digest = _digest(document)
+        if len(self._met) > 1:
+            known = self._database.execute(
+                "SELECT article FROM articles WHERE lang = ? AND id = ? AND digest = ?",
+                (document.lang, document.id, digest),
+            )
+            for (article,) in known.fetchall():
+                if article < len(self._met) and not self._met[article]:
+                    self._met[article] = 1
+                    return
+        self._add(document, digest)
+
+    def finish(self) -> dict[str, int]:
+        """Drop the articles that were not met, and write down what there is now."""
+        gone = [article for article in range(1, len(self._met)) if not self._met[article]]
+        removed = sum(self._drop(article) for article in gone)
+        self._drop_names(gone)
+        if self._added + removed > _MUCH * self._counts["articles"]:
+            for table in ("words", "titles"):
+                self._database.execute(f"INSERT INTO {table}({table}) VALUES ('optimize')")
+        self._database.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)", [("format", FORMAT), *self._counts.items()]
         )
-        database.execute(
-            "INSERT INTO words(rowid, text) VALUES (?, ?)",
-            (passage, segmented(f"{piece.section}\n{piece.text}")),
+        return self._counts | {"added": self._added, "removed": removed}
+
+    def _add(self, document: Document, digest: int) -> None:
+        d, counts = document, self._counts
+        self._article += 1
+        first = self._passage + 1
+        for piece in cut(document, self._size):
+            self._passage += 1
+            counts["passages"] += 1
+            counts["text_bytes"] += len(piece.text.encode())
+            self._database.execute(
+                "INSERT INTO passages VALUES (?, ?, ?, ?, ?)",
+                (self._passage, self._article, piece.kind, piece.section, piece.text),
+            )
+            self._database.execute(
+                "INSERT INTO words(rowid, text) VALUES (?, ?)", (self._passage, _words(piece.section, piece.text))
+            )
+        aliases = "\n".join(d.aliases)
+        self._database.execute(
+            "INSERT INTO articles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._article, d.id, d.revision, d.url, d.lang, d.title, aliases, first, self._passage, digest),
         )
-    d = document
-    database.execute(
-        "INSERT INTO articles VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (article, d.id, d.revision, d.url, d.lang, d.title, "\n".join(d.aliases), first, counts["passages"]),
-    )
-    database.execute(
-        "INSERT INTO titles(rowid, text) VALUES (?, ?)", (article, segmented("\n".join([d.title, *d.aliases])))
-    )
-    for name, kind in _names(document).items():
-        counts["names"] += 1
-        counts["longest_name"] = max(counts["longest_name"], name.count(" ") + 1)
-        database.execute("INSERT INTO names VALUES (?, ?, ?)", (name, article, kind))
+        self._database.execute(
+            "INSERT INTO titles(rowid, text) VALUES (?, ?)", (self._article, _words(d.title, aliases))
+        )
+        for name, kind in _names(document).items():
+            counts["names"] += 1
+            counts["longest_name"] = max(counts["longest_name"], name.count(" ") + 1)
+            self._database.execute("INSERT INTO names VALUES (?, ?, ?)", (name, self._article, kind))
+        counts["articles"] += 1
+        self._added += 1
+
+    def _drop(self, article: int) -> int:
+        """Remove an article and its passages; 0 where an earlier update had done so, else 1."""
+        row = self._database.execute(
+            "SELECT title, aliases, first_passage, last_passage FROM articles WHERE article = ?", (article,)
+        ).fetchone()
+        if row is None:
+            return 0
+        title, aliases, first, last = row
+        passages = self._database.execute(
+            "SELECT passage, section, text FROM passages WHERE passage BETWEEN ? AND ?", (first, last)
+        ).fetchall()
+        for passage, section, text in passages:
+            # The word index has no copy of the text, so it must be told what to forget.
+            self._database.execute(
+                "INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (passage, _words(section, text))
+            )
+            self._counts["text_bytes"] -= len(text.encode())
+        self._database.execute(
+            "INSERT INTO titles(titles, rowid, text) VALUES ('delete', ?, ?)", (article, _words(title, aliases))
+        )
+        self._database.execute("DELETE FROM passages WHERE passage BETWEEN ? AND ?", (first, last))
+        self._database.execute("DELETE FROM articles WHERE article = ?", (article,))
+        self._counts["passages"] -= len(passages)
+        self._counts["articles"] -= 1
+        return 1
+
+    def _drop_names(self, articles: list[int]) -> None:
+        """Remove the names of articles: one look through all names, which are in the order of the alphabet."""
+        if not articles:
+            return
+        self._database.execute("CREATE TEMP TABLE gone (article INTEGER PRIMARY KEY)")
+        self._database.executemany("INSERT INTO gone VALUES (?)", ((article,) for article in articles))
+        dropped = self._database.execute("DELETE FROM names WHERE article IN (SELECT article FROM gone)").rowcount
+        self._counts["names"] -= dropped
+        self._database.execute("DROP TABLE gone")
+
+
+def _words(heading: str, text: str) -> str:
+    return segmented(f"{heading}\n{text}")
+
+
+def _digest(document: Document) -> int:
+    """64 bits that differ where anything of the article does."""
+    data = repr(astuple(document)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
 
 
 def _names(document: Document) -> dict[str, int]:

@@ -41,6 +41,7 @@ _LOOKED_AT = 2_000  # passages whose language is looked up
 _CANDIDATES = 40  # passages scored a second time
 _NAMED_PASSAGES = 60  # passages of a named article that are all scored, before the word index chooses among them
 _TITLE_ROWS = 2_000
+_PROBES = 200  # passages that are looked up when the index is checked
 _RARE = 0.02  # part of the passages that a rare character stands in at most
 
 # Weights of the second scoring, in units of a term's inverse document frequency.
@@ -89,6 +90,7 @@ class Index:
             raise UserError(f"{path} is no search index; make one with `wikigpt index CORPUS -o {path}`.")
         # Immutable: no lock files beside the index, and it can lie on a read-only disk.
         uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+        self._opened = self._on_disk()
         self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
         self._lock = threading.Lock()
         self._frequencies: dict[str, int] = {}
@@ -107,6 +109,58 @@ class Index:
     def close(self) -> None:
         """Close the file; the index cannot be used any more."""
         self._database.close()
+
+    def renewed(self) -> "Index":
+        """Return the index that lies at this one's place now: itself, or the one that has replaced it.
+
+        Where that one cannot be read (yet), it is this one, which goes on as it was.
+        """
+        if self._on_disk() in (None, self._opened):
+            return self
+        try:
+            return Index(self.path)
+        except UserError:
+            return self
+
+    def _on_disk(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def problems(self) -> list[str]:
+        """Look through the whole file and return what is wrong with it; nothing, as a rule.
+
+        It asks SQLite whether pages and tables are whole, counts what the index says that it holds, and looks some
+        passages up by their words.
+        """
+        try:
+            found = [text for (text,) in self._rows("PRAGMA integrity_check(20)") if text != "ok"]
+            for table in ("articles", "passages", "names"):
+                ((count,),) = self._rows(f"SELECT count(*) FROM {table}")
+                if count != self.meta[table]:
+                    found.append(f"{count:,} {table}, but {self.meta[table]:,} are announced")
+            ((lost,),) = self._rows("SELECT count(*) FROM passages WHERE article NOT IN (SELECT article FROM articles)")
+            if lost:
+                found.append(f"{lost:,} passages belong to no article")
+            step = max(1, self.meta["passages"] // _PROBES)
+            probes = self._rows("SELECT passage, section, text FROM passages WHERE passage % ? = 0", (step,))
+            lost = sum(not self._finds(passage, f"{section}\n{text}") for passage, section, text in probes)
+            if lost:
+                found.append(f"{lost:,} of {len(probes):,} passages cannot be found by their words")
+        except sqlite3.DatabaseError as error:
+            return [f"it cannot be read to the end ({error})"]
+        return found
+
+    def _finds(self, passage: int, text: str) -> bool:
+        """Whether the word index leads from the rarest word of a passage to it."""
+        terms = search_terms(text)
+        if not terms:
+            return True
+        rarest = min(terms, key=self.frequency)
+        sql = "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?"
+        return bool(self._rows(sql, (_quoted(rarest), passage)))
 
     @cached_property
     def languages(self) -> frozenset[str]:

@@ -91,6 +91,30 @@ def term_counts(text: str) -> Counter[str]:
     return counts
 
 
+def occurrences(text: str, terms: Iterable[str]) -> list[tuple[int, int]]:
+    """Return where (start, end) words of `text` stand whose stems, or pairs of unspaced script, are among `terms`.
+
+    What stands side by side is one place.
+    """
+    wanted = {stem(term) for term in terms}
+    alone = {term for term in wanted if len(term) == 1}
+    found: list[tuple[int, int]] = []
+    for match in _UNIT.finditer(text):  # before folding, which may change the length
+        folded = fold(match[0])
+        if not _RUN.match(match[0]):
+            if stem(folded) in wanted:
+                found.append(match.span())
+        elif folded in alone or fold(text[match.start() : match.start() + 2]) in wanted:
+            found.append((match.start(), match.start() + (1 if folded in alone else 2)))
+    joined: list[tuple[int, int]] = []
+    for start, end in found:
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
 def lone_characters(text: str) -> list[str]:
     """Return the characters of unspaced script that stand alone between function characters: 铁 in 铁的符号."""
     runs = (word for word in _word_runs(fold(text)) if _RUN.match(word))

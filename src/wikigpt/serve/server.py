@@ -30,6 +30,8 @@ def serve(opened: ChatSession, name: str, *, host: str, port: int, api_key: str)
         raise UserError(f"cannot listen at {host}:{port} ({error.strerror or error}); give another --port.") from None
 
     def session() -> ChatSession:
+        if opened.index is not None:
+            opened.index = opened.index.renewed()
         return ChatSession(
             opened.engine,
             opened.index,
