@@ -270,6 +270,12 @@ def test_follow_ups_take_the_subject_of_the_question_before(index: Index, first:
     assert chat.turns[-1].question == then
 
 
+def test_a_slip_in_a_name_is_put_right_and_said(index: Index) -> None:
+    answer = session(FakeEngine(), index).ask("What is the capital of Grmany?")
+    assert "Berlin" in answer.text and answer.notice == "Read as: What is the capital of Germany?"
+    assert not session(FakeEngine(), index).ask("What is the capital of Germany?").notice
+
+
 def test_a_named_subject_is_never_overruled(index: Index) -> None:
     chat = session(FakeEngine(), index)
     chat.ask("What is the capital of France?")

@@ -17,6 +17,7 @@ from wikigpt.knowledge import Index, KnowledgeSettings, build_index, index_docum
 from wikigpt.knowledge.asked import Asked, Wordings, asked_types, known_relations
 from wikigpt.knowledge.passages import BODY, FACTS, LEAD, cut
 from wikigpt.knowledge.reading import find_quote, unknown_names, value_parts
+from wikigpt.knowledge.spelling import corrected
 from wikigpt.knowledge.text import (
     find_units,
     fold,
@@ -414,6 +415,38 @@ def test_what_is_wrong_with_an_index_is_found(tmp_path: Path) -> None:
 )
 def test_words_looked_for_are_found_in_a_text(text: str, query: str, marked: list[str]) -> None:
     assert [text[start:end] for start, end in occurrences(text, search_terms(query))] == marked
+
+
+NAMED = [
+    article("Albert Einstein", "Albert Einstein was a physicist who found the theory of relativity."),
+    article("阿尔伯特·爱因斯坦", "爱因斯坦是物理学家。", "zh", aliases=("爱因斯坦",)),
+    article("布达佩斯", "布达佩斯是匈牙利的首都。", "zh"),
+    article("Lima", "Lima is the capital of Peru."),
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "read_as"),
+    [
+        ("Who was Albert Einstien?", "Who was Albert Einstein?"),  # two letters changed places
+        ("Who was ALBERT EINSTEN?", "Who was ALBERT Einstein?"),
+        ("who found the theory of relativity", "who found the theory of relativity"),
+        ("爱因斯但是谁？", "爱因斯坦是谁？"),
+        ("布达佩期在哪个国家？", "布达佩斯在哪个国家？"),
+        ("爱因斯坦是谁？", "爱因斯坦是谁？"),
+        ("布达是谁？", "布达是谁？"),  # too short to be a slip
+        ("Where is Lama?", "Where is Lima?"),
+        ("Where is Rima?", "Where is Rima?"),  # the first letter is hardly ever wrong
+        ("Where is Lam?", "Where is Lam?"),
+        ("Who was Einsteinweg?", "Who was Einsteinweg?"),
+        ("", ""),
+    ],
+)
+def test_slips_in_names_are_put_right(tmp_path_factory: pytest.TempPathFactory, question: str, read_as: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "named.sqlite"
+    if not path.exists():
+        index_documents(NAMED, path)
+    assert corrected(Index(path), question) == read_as
 
 
 def test_nothing_to_index_and_strange_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -801,11 +801,16 @@ def search(
             f"{index} is whole: {opened.meta['articles']:,} articles, {opened.meta['passages']:,} passages."
         )
         return
-    hits = opened.search(query, k=k)
+    from wikigpt.knowledge.spelling import corrected
+
+    read_as = corrected(opened, query)
+    hits = opened.search(read_as, k=k)
+    if read_as != query and not as_json:
+        print(f"Read as: {read_as}\n")
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=2))
     else:
-        tables.print_hits(query, hits)
+        tables.print_hits(read_as, hits)
 
 
 @app.command()

@@ -9,7 +9,7 @@ knows may also be talk: then what the model says without passages is shown, if i
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -29,6 +29,7 @@ from wikigpt.errors import UserError
 from wikigpt.knowledge.asked import known_relations
 from wikigpt.knowledge.index import Hit, Index
 from wikigpt.knowledge.reading import Quote, Relations, find_quote, unknown_names, value_parts
+from wikigpt.knowledge.spelling import corrected
 from wikigpt.knowledge.text import find_units, fold, holds, units
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Evidence:
     quote: Quote | None = None
     """The sentence that answers best, as far as can be told without a draft."""
     messages: "tuple[Message, ...]" = ()
+    notice: str = ""
+    """What the user is to know of how the question was read."""
 
 
 class ChatSession:
@@ -340,10 +343,12 @@ class ChatSession:
         """Step 1: the question made to stand alone, and the passages for it."""
         assert self.index is not None
         lang = self._language(question)
-        standalone = self._standalone(question, earlier, lang)
+        asked = corrected(self.index, question)
+        notice = _TEXTS[lang]["corrected"].format(question=asked) if asked != question else ""
+        standalone = self._standalone(asked, earlier, lang)
         scope = self._scope(lang)
         if pointer(standalone) is not None and not self._subject_of(standalone)[0]:
-            return Evidence(question, standalone, lang)  # it points at something that was never named
+            return Evidence(question, standalone, lang, notice=notice)  # it points at something that was never named
         hits = self.index.search(standalone, lang=scope, k=max(8, self.settings.passages))
         if not hits and scope is not None:
             scope = None
@@ -358,7 +363,7 @@ class ChatSession:
                 chosen = [*chosen[: self.settings.passages - 1], best.hit]
             hits = chosen
         fitting, messages = self._fitting(standalone, hits[: self.settings.passages], lang)
-        return Evidence(question, standalone, lang, fitting, tuple(every), subject, names, best, messages)
+        return Evidence(question, standalone, lang, fitting, tuple(every), subject, names, best, messages, notice)
 
     def _conclude(self, evidence: Sequence[Evidence]) -> list[Answer]:
         """Steps 2 to 4 for questions that are independent of each other: two batches at most."""
@@ -379,7 +384,7 @@ class ChatSession:
             if answer.refused and not item.subject and self._is_talk(draft):
                 answer = Answer(draft.text, item.lang, said_by_model=draft.text)
             answers[id(item)] = answer
-        return [answers[id(item)] for item in evidence]
+        return [replace(answers[id(item)], notice=item.notice) for item in evidence]
 
     def _checked(self, evidence: Evidence, completion: "Completion") -> Answer | None:
         """Step 3: the model's answer as shown, or None if it does not stand.
@@ -513,10 +518,12 @@ class _Saved(BaseModel):
 _TEXTS = {
     "en": {
         "quotation": 'From "{title}": "{sentence}" [1]',
+        "corrected": "Read as: {question}",
         "dropped": "The model can read {room} tokens; the first {count} turns of this conversation were left out.",
     },
     "zh": {
         "quotation": "《{title}》中写道：“{sentence}”[1]",
+        "corrected": "按此理解：{question}",
         "dropped": "模型一次最多能读 {room} 个词元，所以这次没有读对话开头的 {count} 轮。",
     },
 }

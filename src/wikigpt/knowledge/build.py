@@ -19,7 +19,7 @@ from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.knowledge.passages import cut
 from wikigpt.knowledge.settings import KnowledgeSettings
-from wikigpt.knowledge.text import name_key, segmented
+from wikigpt.knowledge.text import name_key, segmented, units
 
 FORMAT = 2
 """Number of the layout; an index of another one is refused."""
@@ -39,6 +39,7 @@ CREATE TABLE articles (
 CREATE INDEX ids ON articles (lang, id);
 CREATE TABLE passages (passage INTEGER PRIMARY KEY, article INTEGER, kind TEXT, section TEXT, text TEXT);
 CREATE TABLE names (name TEXT, article INTEGER, kind INTEGER, PRIMARY KEY (name, article)) WITHOUT ROWID;
+CREATE TABLE spellings (word TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(
     text, content='', detail=none, columnsize=0, tokenize='porter unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE titles USING fts5(
@@ -223,6 +224,8 @@ class _Writer:
             counts["names"] += 1
             counts["longest_name"] = max(counts["longest_name"], name.count(" ") + 1)
             self._database.execute("INSERT INTO names VALUES (?, ?, ?)", (name, self._article, kind))
+        spelled = {word for name in (d.title, *d.aliases) for word in units(name) if word.isalpha() and len(word) > 1}
+        self._database.executemany("INSERT OR IGNORE INTO spellings VALUES (?)", ((word,) for word in spelled))
         counts["articles"] += 1
         self._added += 1
 

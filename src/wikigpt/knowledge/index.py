@@ -26,6 +26,7 @@ from wikigpt.knowledge.text import (
     UNSPACED,
     fold,
     lone_characters,
+    pairs,
     search_terms,
     singulars,
     stem,
@@ -253,6 +254,21 @@ class Index:
         for title, aliases in self._rows("SELECT title, aliases FROM articles WHERE article = ?", (article,)):
             return [title, *filter(None, aliases.split("\n"))]
         return []
+
+    def title_words(self, beginning: str, *, whole: bool = False) -> list[str]:
+        """Return the folded words of titles and aliases that begin so, or (`whole`) the one that is this."""
+        end = beginning if whole else beginning + "\U0010ffff"
+        return [
+            word for (word,) in self._rows("SELECT word FROM spellings WHERE word BETWEEN ? AND ?", (beginning, end))
+        ]
+
+    def titles_like(self, run: str, k: int) -> list[str]:
+        """Return titles and aliases of the `k` articles that share most pairs of characters with a run of Chinese."""
+        shared: Counter[int] = Counter()
+        for pair in pairs(fold(run))[:-1]:
+            rows = self._rows("SELECT rowid FROM titles WHERE titles MATCH ? LIMIT ?", (_quoted(pair), _TITLE_ROWS))
+            shared.update(article for (article,) in rows)
+        return [name for article, _ in shared.most_common(k) for name in self.names_of(article)]
 
     def idf(self, term: str) -> float:
         """Return the inverse document frequency of a term, in passages (natural logarithm, above 0)."""
