@@ -29,6 +29,7 @@ BENCHMARKS = (
     "tasks",
     "augment",
     "demo",
+    "chat",
 )
 OF_A_RUN = ("mini",)  # `python mini.py --run FOLDER --json results/mini.json`; the run takes two hours
 HEADER = """# Benchmark results
