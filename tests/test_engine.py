@@ -1,5 +1,8 @@
 """Generation against transformers, batched and streamed."""
 
+import json
+import re
+
 import pytest
 import torch
 
@@ -124,3 +127,59 @@ def test_filters_allow_the_tokens_that_transformers_allows(settings, processor):
         counts[choose_token(logits, seen, sampling, generator)] += 1
     torch.testing.assert_close(counts / 3000, theirs.softmax(-1), atol=0.04, rtol=0)
     assert not counts[theirs == float("-inf")].any()
+
+
+CITY = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "size": {"enum": ["small", "large"]},
+        "years": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99}, "maxItems": 3},
+    },
+    "required": ["name", "size", "years"],
+    "additionalProperties": False,
+}
+
+
+def test_answers_keep_to_a_schema_whatever_the_model_would_say(engine):
+    answers = engine.generate(PROMPTS * 5, seeds=range(20), temperature=1.5, max_new_tokens=120, json_schema=CITY)
+    assert len({answer.text for answer in answers}) > 10
+    for answer in answers:
+        assert answer.finish_reason == "stop"
+        told = json.loads(answer.text)
+        assert list(told) == ["name", "size", "years"] and len(told["name"]) <= 12
+        assert told["size"] in ("small", "large")
+        assert len(told["years"]) <= 3 and all(0 <= year <= 99 for year in told["years"])
+    assert "".join(engine.stream("x", max_new_tokens=120, json_schema=CITY)) == (
+        engine.generate(["x"], max_new_tokens=120, json_schema=CITY)[0].text
+    )
+
+
+def test_answers_keep_to_a_regular_expression_or_are_one_of_some_texts(engine):
+    for answer in engine.generate(PROMPTS, seeds=range(4), temperature=1.0, regex=r"[0-9]{4}年(前|后)"):
+        assert re.fullmatch(r"[0-9]{4}年(前|后)", answer.text) and answer.finish_reason == "stop"
+    choices = ('say "yes"', "否", "no", "not at all")  # one begins another
+    said = {a.text for a in engine.generate(["x"] * 60, seeds=range(60), temperature=2.0, choices=choices)}
+    assert said <= {*choices} and len(said) > 1
+    # Of two texts as long as each other the likelier token decides.
+    scores = engine.score(["x"], [["a", "b"]])[0]
+    assert engine.generate(["x"], choices=["a", "b"])[0].text == "ab"[scores.index(max(scores))]
+
+
+def test_log_probabilities_of_a_forced_answer_are_those_the_model_gave_it(engine):
+    answer = engine.generate(["Paris"], choices=["巴黎"])[0]
+    assert sum(answer.token_logprobs[:-1]) == pytest.approx(engine.score(["Paris"], [["巴黎"]])[0][0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"json_schema": {"type": "nonsense"}}, "json_schema: .*nonsense"),
+        ({"regex": "(("}, "regex: .*invalid"),
+        ({"regex": "a", "choices": ["b"]}, "regex and choices contradict each other"),
+        ({"choices": [""]}, "empty text"),
+    ],
+)
+def test_forms_that_make_no_sense_are_refused(engine, settings, complaint):
+    with pytest.raises(UserError, match=complaint):
+        engine.generate(["x"], **settings)

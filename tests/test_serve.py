@@ -68,6 +68,22 @@ def test_a_follow_up_finds_its_subject_in_the_messages(client):
     assert not alone
 
 
+def test_an_answer_is_json_of_the_schema_that_was_asked_for(client):
+    schema = {
+        "type": "object",
+        "properties": {"capital": {"type": "string", "maxLength": 20}, "sure": {"type": "boolean"}},
+        "required": ["capital", "sure"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    reply = client.chat.completions.create(model="any", messages=[QUESTION], response_format=wanted)
+    told = json.loads(reply.choices[0].message.content)
+    assert isinstance(told.pop("capital"), str) and isinstance(told.pop("sure"), bool) and not told
+    streamed = client.chat.completions.create(model="any", messages=[QUESTION], response_format=wanted, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in streamed]
+    assert "".join(pieces) == reply.choices[0].message.content
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -77,6 +93,11 @@ def test_a_follow_up_finds_its_subject_in_the_messages(client):
         ({"messages": [{"role": "user", "content": "word " * 3000}], "extra_body": {"grounded": False}}, "Shorten it"),
         ({"temperature": -1}, "temperature"),
         ({"n": 2}, "n: "),
+        ({"response_format": {"type": "json_schema"}}, "json_schema is missing"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "odd"}}}},
+            "json_schema: .*odd",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(client, changed, says):

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tokenizers.decoders import DecodeStream
 
 from wikigpt.adapt.files import Adapter, base_of, is_adapter
 from wikigpt.adapt.switch import Switch, load_adapters
+from wikigpt.chat.constraint import Constraint, Constraints, is_constrained
 from wikigpt.chat.sampling import Sampling, choose_token
 from wikigpt.errors import UserError
 from wikigpt.model import FAMILIES, Cache, Transformer, load_model
@@ -40,6 +42,7 @@ class _Row:
     prompt: list[int]
     sampling: Sampling
     generator: torch.Generator
+    constraint: Constraint | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
@@ -58,6 +61,8 @@ class _Row:
         """Append a token; sets `finish_reason` where the answer ends with it."""
         self.ids.append(token)
         self.logprobs.append(logprob)
+        if self.constraint:
+            self.constraint.take(token)
         if token in end_tokens:
             self.finish_reason = "stop"
             return
@@ -249,7 +254,12 @@ class Engine:
                 "with the answer; shorten it."
             )
         seed = random.getrandbits(63) if sampling.seed is None else sampling.seed
-        return _Row(prompt, sampling, torch.Generator().manual_seed(seed))
+        constraint = self._constraints.constraint(sampling) if is_constrained(sampling) else None
+        return _Row(prompt, sampling, torch.Generator().manual_seed(seed), constraint)
+
+    @cached_property
+    def _constraints(self) -> Constraints:
+        return Constraints(self.tokenizer, self.model.lm_head.weight.shape[0], self._end_tokens)
 
     @torch.inference_mode()
     def _decode(self, rows: list[_Row]) -> Iterator[None]:
@@ -266,7 +276,8 @@ class Engine:
             logits = self.model.lm_head(hidden).float()
             logprobs = logits.log_softmax(-1)
             for row, row_logits, row_logprobs in zip(rows, logits, logprobs, strict=True):
-                token = choose_token(row_logits, row.seen, row.sampling, row.generator)
+                allowed = row.constraint.masked(row_logits) if row.constraint else row_logits
+                token = choose_token(allowed, row.seen, row.sampling, row.generator)
                 row.take(token, float(row_logprobs[token]), self._end_tokens, self.tokenizer)
                 if not row.finish_reason and len(row.prompt) + len(row.ids) >= self.context_length:
                     row.finish_reason = "length"

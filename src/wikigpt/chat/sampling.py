@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from wikigpt.errors import UserError
@@ -22,6 +22,18 @@ class Sampling(BaseModel):
     repetition_penalty: float = Field(1.0, gt=0, description="above 1: tokens seen before get less likely")
     seed: int | None = Field(None, description="same seed, same answer")
     stop: tuple[str, ...] = Field((), description="texts that end the answer; they are not part of it")
+    json_schema: dict[str, Any] | None = Field(None, description="the answer is JSON that this schema allows")
+    regex: str = Field("", description="the whole answer matches this regular expression")
+    choices: tuple[str, ...] = Field((), description="the answer is one of these texts")
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> "Sampling":
+        forms = {"json_schema": self.json_schema is not None, "regex": self.regex, "choices": self.choices}
+        if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
+            raise ValueError(f"{' and '.join(given)} contradict each other; give one of them")
+        if not all(self.choices):
+            raise ValueError("an empty text is no choice")
+        return self
 
     @classmethod
     def checked(cls, **settings: Any) -> "Sampling":
@@ -30,7 +42,9 @@ class Sampling(BaseModel):
             return cls(**settings)
         except ValidationError as error:
             problem = error.errors()[0]
-            raise UserError(f"generation setting {'.'.join(map(str, problem['loc']))}: {problem['msg']}.") from None
+            where = ".".join(map(str, problem["loc"]))
+            said = problem["msg"].removeprefix("Value error, ")
+            raise UserError(f"generation setting{f' {where}' if where else 's'}: {said}.") from None
 
 
 def choose_token(logits: Tensor, seen: list[int], sampling: Sampling, generator: torch.Generator | None) -> int:

@@ -62,6 +62,8 @@ class ChatSettings(BaseModel):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     """Texts that end an answer; they are not part of it."""
+    json_schema: dict[str, Any] | None = None
+    """The answer is JSON that this schema allows; it is the model's alone, for quotations would not keep to it."""
     grounded: bool = True
     """Answer from the wiki, with sources."""
     passages: int = Field(default=3, ge=1, le=50)
@@ -188,19 +190,20 @@ class ChatSession:
         closed, or Ctrl-C) is remembered as far as it came.
         """
         question = _cleaned(question)
-        if self.settings.grounded and self.index is not None and not self._is_small_talk(question):
+        to_the_wiki = self.settings.grounded and self.settings.json_schema is None
+        if to_the_wiki and self.index is not None and not self._is_small_talk(question):
             evidence = self._evidence(question, self.turns[-1] if self.turns else None)
             answer = self._conclude([evidence])[0]
             self._remember(Turn(question, answer, evidence.standalone, evidence.subject, evidence.subject_names))
             yield answer.text
             return answer
         # Talk among questions to the wiki is answered for itself: what was asked before only misleads a small model.
-        return (yield from self._stream_plain(question, alone=self.settings.grounded))
+        return (yield from self._stream_plain(question, alone=to_the_wiki))
 
     def answer_all(self, questions: Sequence[str]) -> list[Answer]:
         """Answer independent questions, in batches; the history is neither used nor changed."""
         questions = [_cleaned(question) for question in questions]
-        if self.settings.grounded and self.index is not None:
+        if self.settings.grounded and self.settings.json_schema is None and self.index is not None:
             return self._conclude([self._evidence(question, None) for question in questions])
         prompts = [self._opening(question) for question in questions]
         for question, prompt in zip(questions, prompts, strict=True):

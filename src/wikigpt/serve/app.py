@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -53,6 +53,31 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class Schema(BaseModel):
+    """A JSON schema, by OpenAI's name for it."""
+
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """The form of an answer: free, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: Schema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> "ResponseFormat":
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("json_schema is missing")
+        return self
+
+    def schema_wanted(self) -> dict[str, Any] | None:
+        """The schema to keep to, if any."""
+        if self.type == "json_schema" and self.json_schema is not None:
+            return self.json_schema.schema_
+        return {"type": "object"} if self.type == "json_object" else None
+
+
 class ChatRequest(BaseModel):
     """The fields of OpenAI's request that mean something here, with its bounds; others are passed over."""
 
@@ -67,6 +92,7 @@ class ChatRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = Field(None, max_length=400)
+    response_format: ResponseFormat | None = None
     grounded: bool | None = None
 
     @field_validator("messages")
@@ -85,6 +111,7 @@ class ChatRequest(BaseModel):
             "top_p": self.top_p,
             "seed": self.seed,
             "stop": stop or None,
+            "json_schema": self.response_format.schema_wanted() if self.response_format else None,
             "grounded": self.grounded,
         }
         return {name: value for name, value in given.items() if value is not None}
