@@ -12,6 +12,7 @@ from wikigpt.chat.followup import pointer, with_subject
 from wikigpt.chat.grounding import NOT_FOUND
 from wikigpt.chat.session import ChatSession, ChatSettings
 from wikigpt.chat.smalltalk import is_small_talk
+from wikigpt.chat.tools import ToolUse, call_text
 from wikigpt.corpus.document import Document
 from wikigpt.errors import UserError
 from wikigpt.knowledge import Index, index_documents
@@ -274,6 +275,43 @@ def test_a_slip_in_a_name_is_put_right_and_said(index: Index) -> None:
     answer = session(FakeEngine(), index).ask("What is the capital of Grmany?")
     assert "Berlin" in answer.text and answer.notice == "Read as: What is the capital of Germany?"
     assert not session(FakeEngine(), index).ask("What is the capital of Germany?").notice
+
+
+def reckoning(text: str) -> str:
+    """What a model says that calls a tool for 6 x 7, and answers from what comes of it."""
+    if text.startswith("<tool_response>"):
+        return f"It is **{text.splitlines()[1]}**."
+    return call_text("6 * 7") if "6" in text else "I do not reckon."
+
+
+@pytest.mark.parametrize("grounded", [True, False])
+def test_a_model_may_have_something_worked_out(index: Index, grounded: bool, tmp_path: Path) -> None:
+    engine = FakeEngine(reckoning)
+    chat = session(engine, index, grounded=grounded)
+    pieces = list(chat.stream("What is 6 times 7?"))
+    answer = chat.last
+    assert answer and "".join(pieces) == answer.text == "It is **42**."
+    assert answer.tools == (ToolUse("6 * 7", "42"),) and not answer.sources
+    assert [m["role"] for m in engine.prompts[-1]] == ["user", "assistant", "user"]
+    chat.save(tmp_path / "chat.json")
+    loaded = session(FakeEngine(), index)
+    loaded.load(tmp_path / "chat.json")
+    assert loaded.last == answer
+    chat.ask("And so on, what then?")
+    assert not any("tool" in m["content"] for m in engine.prompts[-1])  # a call is not part of the history
+
+
+def test_a_question_about_an_article_goes_to_the_wiki_although_it_has_a_number(index: Index) -> None:
+    answer = session(FakeEngine(reckoning), index).ask("Is the capital of France 6 or 7 letters long?")
+    assert not answer.tools and "Paris" in answer.text
+
+
+def test_a_model_that_only_ever_calls_is_stopped(index: Index) -> None:
+    answer = session(FakeEngine(lambda _: call_text("6 * 7")), index).ask("What is 6 times 7?")
+    assert answer.text == "42" and len(answer.tools) == 3
+    answer = session(FakeEngine(lambda _: call_text("6 / 0")), index, grounded=False).ask("What is 6 by 0?")
+    assert len(answer.tools) == 3 and all(use.failed for use in answer.tools)
+    assert answer.text == "error: a division by zero"
 
 
 def test_a_named_subject_is_never_overruled(index: Index) -> None:

@@ -25,6 +25,7 @@ from wikigpt.chat.followup import (
 )
 from wikigpt.chat.grounding import NOT_FOUND, cited, grounded_prompt, with_citation, without_citations
 from wikigpt.chat.smalltalk import is_small_talk
+from wikigpt.chat.tools import CALL, ToolUse, called, response_text
 from wikigpt.errors import UserError
 from wikigpt.knowledge.asked import known_relations
 from wikigpt.knowledge.index import Hit, Index
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
 
 _BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL)
 _WORD = re.compile(r"\w")
+_DIGIT = re.compile(r"\d")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 FORMAT = 1
 
 _DRAFT_CONFIDENCE = -1.5  # a draft need not be right, but must be a sentence
 _UNNAMED = 0.5  # "What will the weather be tomorrow?" has 0.36, by "from this day on days grow longer"
+_MOST_CALLS = 3  # of tools, for one answer
 _CERTAIN = 0.6  # coverage from which on a quotation needs no draft
 
 
@@ -95,7 +98,7 @@ class Answer:
     """What was answered: `text` as shown, `said_by_model` what the model itself wrote (empty if it was not asked).
 
     `quoted`: the text is a marked quotation; `refused`: it says that the wiki does not hold the answer; `notice` tells
-    of anything left out on the way; `interrupted`: the user stopped it.
+    of anything left out on the way; `interrupted`: the user stopped it; `tools`: what was worked out for it.
     """
 
     text: str
@@ -106,6 +109,7 @@ class Answer:
     refused: bool = False
     notice: str = ""
     interrupted: bool = False
+    tools: tuple[ToolUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,10 @@ class ChatSession:
         question = _cleaned(question)
         to_the_wiki = self.settings.grounded and self.settings.json_schema is None
         if to_the_wiki and self.index is not None and not self._is_small_talk(question):
+            if self._may_be_reckoned(question) and (answer := self._reckoned(question)):
+                self._remember(Turn(question, answer, question))
+                yield answer.text
+                return answer
             evidence = self._evidence(question, self.turns[-1] if self.turns else None)
             answer = self._conclude([evidence])[0]
             self._remember(Turn(question, answer, evidence.standalone, evidence.subject, evidence.subject_names))
@@ -270,6 +278,31 @@ class ChatSession:
         names = [mention.name for mention in self.index.named(question)]
         return is_small_talk(question, [*names, *map(fold, unknown_names(self.index, question))])
 
+    def _may_be_reckoned(self, question: str) -> bool:
+        """Whether a question with a number in it is about nothing that the wiki has an article on."""
+        assert self.index is not None
+        return bool(_DIGIT.search(question)) and not any(mention.capital for mention in self.index.named(question))
+
+    def _reckoned(self, question: str) -> Answer | None:
+        """Return the model's answer by way of a tool; None where it calls none."""
+        messages = self._opening(question)
+        if self._room(messages) < 1:
+            return None
+        uses: list[ToolUse] = []
+        while True:
+            said = self._generate([messages])[0]
+            use = called(said.text) if len(uses) < _MOST_CALLS else None
+            if use is None:
+                break
+            uses.append(use)
+            messages = _with_use(messages, said.text, use)
+            if self._room(messages) < 1:
+                break
+        if not uses:
+            return None
+        text = said.text if called(said.text) is None else uses[-1].result
+        return Answer(text, self._language(question), said_by_model=said.text, tools=tuple(uses))
+
     def _stream_plain(self, question: str, *, alone: bool = False) -> Generator[str, None, Answer]:
         messages, dropped = (self._opening(question), 0) if alone else self._history(question)
         if alone:
@@ -277,15 +310,30 @@ class ChatSession:
         lang = self._language(question)
         notice = _TEXTS[lang]["dropped"].format(count=dropped, room=self.engine.context_length) if dropped else ""
         pieces: list[str] = []
+        uses: list[ToolUse] = []
         whole = False
         try:
-            for piece in self.engine.stream(messages, **self._sampling(messages)):
-                pieces.append(piece)
-                yield piece
+            while True:
+                call = ""  # what may turn out to be a call is not shown
+                for piece in self.engine.stream(messages, **self._sampling(messages)):
+                    call += piece
+                    if not (CALL.startswith(call) or call.startswith(CALL)):
+                        pieces.append(call)
+                        yield call
+                        call = ""
+                use = called(call) if len(uses) < _MOST_CALLS else None
+                if use is None:
+                    break
+                uses.append(use)
+                messages = _with_use(messages, call, use)
+            if call:
+                call = uses[-1].result if uses and called(call) else call
+                pieces.append(call)
+                yield call
             whole = True
         finally:
             text = "".join(pieces)
-            answer = Answer(text, lang, said_by_model=text, notice=notice, interrupted=not whole)
+            answer = Answer(text, lang, said_by_model=text, notice=notice, interrupted=not whole, tools=tuple(uses))
             if text or whole:
                 self._remember(Turn(question, answer, question, *self._subject_of(question)))
         return answer
@@ -538,6 +586,11 @@ def _cleaned(question: str) -> str:
     if not question:
         raise UserError("the question is empty; type what you want to know.")
     return question
+
+
+def _with_use(messages: "Sequence[Message]", call: str, use: ToolUse) -> "list[Message]":
+    """Return the messages with a model's call and what came of it."""
+    return [*messages, {"role": "assistant", "content": call}, {"role": "user", "content": response_text(use)}]
 
 
 def _unique(hits: Sequence[Hit]) -> list[Hit]:

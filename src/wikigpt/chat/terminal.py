@@ -111,7 +111,7 @@ def ask_once(session: ChatSession, text: str, json: bool = False, *, output: Tex
     else:
         answer = session.ask(text)
         output.write(plain(answer.text) + "\n")
-        output.writelines(f"{line}\n" for line in source_lines(answer))
+        output.writelines(f"{line}\n" for line in (*tool_lines(answer), *source_lines(answer)))
         if answer.notice:
             output.write(answer.notice + "\n")
     output.flush()
@@ -157,6 +157,11 @@ def bold_shown(pieces: Iterable[str], styled: bool) -> Iterator[str]:
 def source_lines(answer: Answer) -> list[str]:
     """Return the sources of an answer, one a line: number, title, URL."""
     return [f"[{source.number}] {source.title}  {source.url}".rstrip() for source in answer.sources]
+
+
+def tool_lines(answer: Answer) -> list[str]:
+    """Return what was worked out for an answer, one a line: expression and result."""
+    return [f"{use.expression}{': ' if use.failed else ' = '}{use.result}" for use in answer.tools]
 
 
 class _Terminal:
@@ -231,6 +236,8 @@ class _Terminal:
             return
         self.say("")
         if len(self.session.turns) > count and (answer := self.session.last):
+            for line in tool_lines(answer):
+                self.say(line, dim=True)
             if answer.sources:
                 self.say("\n".join([self.texts["sources"], *source_lines(answer)]), dim=True)
             if answer.notice:

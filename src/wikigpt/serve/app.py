@@ -1,7 +1,8 @@
 """The HTTP server: `/v1/chat/completions`, `/v1/models` and `/health`, as OpenAI's clients and llama-server know them.
 
-Answers stand on the wiki where the model has one. What they stand on comes along as `sources` in the message (in the
-last piece of a stream), which clients that do not know it leave aside; `"grounded": false` asks for the model alone.
+Answers stand on the wiki where the model has one. What they stand on comes along as `sources`, and what was worked out
+as `tools`, in the message (in the last piece of a stream), which clients that do not know them leave aside;
+`"grounded": false` asks for the model alone.
 """
 
 import json
@@ -19,7 +20,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from wikigpt.chat.session import ChatSession
+from wikigpt.chat.session import Answer, ChatSession
 from wikigpt.errors import UserError
 from wikigpt.serve.worker import Busy, Piece, Usage, Worker
 from wikigpt.tokens import Message
@@ -186,7 +187,7 @@ def create_app(session: Callable[[], ChatSession], name: str, *, host: str = LOC
         async for piece in pieces:
             if isinstance(piece, tuple):
                 answer, usage = piece
-        message = {"role": "assistant", "content": answer.text, "sources": [asdict(s) for s in answer.sources]}
+        message = {"role": "assistant", "content": answer.text, **_standing_on(answer)}
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(usage, most), "logprobs": None}
         return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
 
@@ -212,7 +213,7 @@ async def _events(
             yield event({"content": piece})
             piece = await anext(pieces)
         answer, usage = piece
-        yield event({"sources": [asdict(source) for source in answer.sources]}, _finish_reason(usage, most))
+        yield event(_standing_on(answer), _finish_reason(usage, most))
         if with_usage:
             yield _event({**head, "choices": [], "usage": usage})
         yield "data: [DONE]\n\n"
@@ -220,6 +221,11 @@ async def _events(
         yield _event(_problem(str(error), "invalid_request", 400))
     finally:
         await pieces.aclose()
+
+
+def _standing_on(answer: Answer) -> dict[str, Any]:
+    """What an answer rests on: passages of the wiki, and what was worked out."""
+    return {"sources": [asdict(s) for s in answer.sources], "tools": [asdict(use) for use in answer.tools]}
 
 
 def _event(value: dict[str, Any]) -> str:
