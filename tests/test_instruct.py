@@ -360,7 +360,7 @@ def test_conversations_are_well_formed(made: Made) -> None:
         assert roles == ["user", "assistant"] * (len(roles) // 2) and roles
         for m in c["messages"]:
             assert m["content"] == m["content"].strip() and m["content"]
-            assert not re.search(
+            assert c["task"] == "reckoning" or not re.search(
                 r"[{}]|  |的的|\bthe the\b|\ba a\b|(?<!。)。。(?!。)|(?<!\.)\.\.(?!\.)|None", m["content"]
             ), m["content"]
         for s in c["sources"]:

@@ -1,15 +1,20 @@
 """Reckoning that a model asks for: right, bounded, and harmless whatever it asks."""
 
 import datetime
+import difflib
 import json
 import math
 import time
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wikigpt.chat.tools import MOST_CHARACTERS, ToolError, ToolUse, calculate, call_text, called, response_text
+from wikigpt.instruct.gate import reason_against, value_of
+from wikigpt.instruct.reckoning import reckonings
+from wikigpt.instruct.relations import read_toml
 
 
 @pytest.mark.parametrize(
@@ -116,3 +121,28 @@ def test_calls_are_read_out_of_what_a_model_says() -> None:
     body = call_text('weekday("1 May 2000")').removeprefix("<tool_call>\n").removesuffix("\n</tool_call>")
     assert json.loads(body)["name"] == "calculate"
     assert math.isclose(float(calculate("pi")), math.pi, rel_tol=1e-11)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_conversations_call_for_what_they_then_answer(lang: str) -> None:
+    made = list(reckonings(lang, 240, Random(1), noise=0.2))
+    assert len({m["messages"][0]["content"] for m in made}) > 230
+    for one in made:
+        asked, call, response, answer = (m["content"] for m in one["messages"])
+        assert [m["role"] for m in one["messages"]] == ["user", "assistant"] * 2
+        use = called(call)
+        assert use and not use.failed and response == response_text(use)
+        assert value_of(answer) == use.result
+        assert "{" not in asked and reason_against(one) is None
+
+
+def test_held_out_ways_to_ask_are_others() -> None:
+    for kind in read_toml("reckoning.toml")["reckoning"]:
+        for lang in ("en", "zh"):
+            words = kind[lang]
+            assert len(words["ask"]) >= 4 and len(words["heldout"]) >= 2, kind["name"]
+            for heldout in words["heldout"]:
+                ratio = max(difflib.SequenceMatcher(None, heldout, known).ratio() for known in words["ask"])
+                assert ratio < 0.85, (heldout, ratio)
+            for answer in words.get("answers", ()):
+                assert answer.count("**{result}**") == 1

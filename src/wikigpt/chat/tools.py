@@ -99,6 +99,11 @@ def calculate(expression: str) -> str:
     return _shown(value)
 
 
+def written(day: datetime.date, lang: str) -> str:
+    """Return a date as people write it: 1 March 2000, 2000年3月1日."""
+    return f"{day.year}年{day.month}月{day.day}日" if lang == "zh" else f"{day.day} {day:%B} {day.year}"
+
+
 def _plain(expression: str) -> str:
     """Write × ÷ − ^ and full-width brackets as Python does, and numbers without thousands separators."""
     expression = expression.translate(str.maketrans("×÷−（），。", "*/-(),."))
@@ -173,7 +178,7 @@ def _add_days(text: str, days: int) -> str:
         day = _date(text) + datetime.timedelta(days=_number(days))
     except OverflowError:
         raise ToolError("that is beyond the calendar") from None
-    return f"{day.year}年{day.month}月{day.day}日" if "年" in text else f"{day.day} {day:%B} {day.year}"
+    return written(day, "zh" if "年" in text else "en")
 
 
 _NODES = (ast.Expr, ast.UnaryOp, ast.BinOp, ast.Call, ast.Name, ast.Constant)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from wikigpt.chat.grounding import NOT_FOUND, Passage, attribute_of, grounded_prompt, with_citation
 from wikigpt.corpus.sentences import split_sentences
 from wikigpt.instruct.articles import Absent, Article, Same, View, absent_attributes, holding, label, speaks_of
+from wikigpt.instruct.reckoning import reckonings
 from wikigpt.instruct.relations import Catalogue, Fact, Relation, acceptable, read_toml
 from wikigpt.instruct.settings import InstructSettings, Share
 from wikigpt.instruct.talk import Conversation, Speaker, conversation, pick, sample
@@ -104,6 +105,8 @@ class Maker:
         yield from self.categories(s.category)
         yield from self.small_talk(s.small_talk)
         yield from self.unknown_things(s.unknown)
+        wanted = min(s.reckoning.maximum, round(s.reckoning.weight * len(self.train)))
+        yield from reckonings(self.lang, wanted, self.rng("reckoning"), noise=s.noise)
         yield from self.open_book(s.grounded, self.train)
         yield from self.unanswerable(s.unanswerable, self.train)
         yield from self.cloze(s.cloze, self.train)

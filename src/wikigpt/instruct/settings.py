@@ -63,6 +63,9 @@ class InstructSettings(BaseModel):
     unknown: Share = Field(
         Share(weight=0.02, maximum=100), description="made-up things asked without passages, per article"
     )
+    reckoning: Share = Field(
+        Share(weight=1, maximum=1_000), description="numbers and dates worked out by a tool, per article"
+    )
     grounded: Share = Field(Share(weight=0.5, maximum=8_000), description="open-book questions, per fact")
     unanswerable: Share = Field(
         Share(weight=0.1, maximum=1_500), description="open-book, answer not in the passages, per fact"
