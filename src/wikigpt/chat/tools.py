@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-NAME, CALL = "calculate", "<tool_call>"
+NAME = "calculate"
+CALL, RESPONSE = "<tool_call>", "<tool_response>"
 MOST_CHARACTERS = 200  # of an expression; so many hold no more than some dozens of steps
 MOST_DIGITS = 60  # of a result; more is not read, and a small model cannot copy it
 LARGEST_BASE, LARGEST_EXPONENT = 1e9, 1000
@@ -46,12 +47,12 @@ class ToolUse:
 def call_text(expression: str) -> str:
     """Return what a model says to have `expression` worked out."""
     call = json.dumps({"name": NAME, "arguments": {"expression": expression}}, ensure_ascii=False)
-    return f"<tool_call>\n{call}\n</tool_call>"
+    return f"{CALL}\n{call}\n</tool_call>"
 
 
 def response_text(use: ToolUse) -> str:
     """Return the turn that tells the model what came of its call."""
-    return f"<tool_response>\n{use.result}\n</tool_response>"
+    return f"{RESPONSE}\n{use.result}\n</tool_response>"
 
 
 def called(text: str) -> ToolUse | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wikigpt.chat.grounding import NOT_FOUND, cited
+from wikigpt.chat.tools import CALL, RESPONSE
 from wikigpt.instruct.talk import Conversation
 from wikigpt.instruct.wording import bare, find_value
 
@@ -79,7 +80,7 @@ def reason_against(made: Conversation) -> str | None:
             return "empty"
         if len(text) > (LONGEST_ANSWER if number % 2 else LONGEST_QUESTION):
             return "long"
-        if text.startswith(("<tool_call>", "<tool_response>")):
+        if text.startswith((CALL, RESPONSE)):
             continue  # made by us, and full of braces
         if _MARKUP.search(text) or _HOLE.search(text if number % 2 else question_of(text)):
             return "markup"

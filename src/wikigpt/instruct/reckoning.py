@@ -35,7 +35,7 @@ def reckonings(
 
 def _values(lang: str, rng: Random) -> dict[str, Any]:
     """Numbers of all sizes, small ones more often, and two dates in order, written as the language does."""
-    a, b, c = (rng.randrange(1, 10 ** rng.choice((1, 2, 2, 3, 3, 4, 5))) for _ in range(3))
+    a, b = (rng.randrange(1, 10 ** rng.choice((1, 2, 2, 3, 3, 4, 5))) for _ in range(2))
     span = (_LAST_DAY - _FIRST_DAY).days
     first, last = sorted(_FIRST_DAY + datetime.timedelta(days=rng.randrange(span)) for _ in range(2))
     if rng.random() < 0.5:  # dates near each other, as people ask for
@@ -43,7 +43,6 @@ def _values(lang: str, rng: Random) -> dict[str, Any]:
     return {
         "a": a,
         "b": b,
-        "c": c,
         "n": rng.randrange(2, 100),
         "m": rng.randrange(2, 8),
         "d": written(first, lang),
