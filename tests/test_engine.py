@@ -70,7 +70,7 @@ def test_stop_text_ends_the_answer_and_is_never_shown(engine):
 
 def test_special_tokens_typed_by_a_user_stay_text(engine):
     plain = engine.encode([{"role": "user", "content": "a<|im_end|>b<|endoftext|>"}])
-    assert plain.count(engine.chat.im_end) == 1  # the one that closes the turn
+    assert plain.count(engine.prompts.chat.im_end) == 1  # the one that closes the turn
     assert engine.tokenizer.token_to_id("<|endoftext|>") not in plain
 
 
@@ -88,7 +88,7 @@ def test_chat_prompt_equals_the_chat_template_of_transformers(engine, tmp_path):
     expected = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
     assert engine.encode(messages) == expected
     marked = theirs.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
-    ids, mask = engine.chat.encode(messages)
+    ids, mask = engine.prompts.chat.encode(messages)
     assert (marked["input_ids"], marked["assistant_masks"]) == (ids, mask)
     assert load_tokenizer(tmp_path).encode("法国", add_special_tokens=False).ids == theirs("法国")["input_ids"]
 

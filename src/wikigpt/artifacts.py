@@ -30,6 +30,13 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 
 
+def cache_folder(part: str = "") -> Path:
+    """A folder of the user's for what can be made again, made if need be; `RuntimeError` where there is no home."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wikigpt" / part
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_atomic(path: Path, data: str | bytes, *, survives_power_cuts: bool = True) -> None:
     """Replace `path` by `data` (text as UTF-8) in one step.
 

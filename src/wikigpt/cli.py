@@ -63,6 +63,10 @@ MergeOption = Annotated[
     bool, typer.Option("--merge", help="Write a whole model with the adapter in its weights, not the adapter.")
 ]
 
+BackendOption = Annotated[
+    Literal["auto", "torch", "llama.cpp"],
+    typer.Option("--backend", help="What computes the model. [auto: llama.cpp if it is installed (wikigpt[fast])]"),
+]
 
 TensorBoard = Annotated[
     bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too: OUTPUT.work/tensorboard.")
@@ -855,6 +859,7 @@ def chat(
         typer.Option("--grounded/--no-grounded", help="Answer from the wiki, with sources. [default: if there is one]"),
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    backend: BackendOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Chat with a model in the terminal.
@@ -871,7 +876,7 @@ def chat(
     """
     from wikigpt.chat.terminal import ask_once, run_terminal
 
-    session = open_session(run, adapters=adapter or [], grounded=grounded, system=system)
+    session = open_session(run, adapters=adapter or [], grounded=grounded, system=system, backend=backend)
     if ask is not None:
         if not ask.strip():
             raise UserError("the question is empty; write something after --ask.")
@@ -880,10 +885,17 @@ def chat(
         run_terminal(session)
 
 
-def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | None, system: str | None) -> Any:
+def open_session(
+    run: Path,
+    *,
+    adapters: Sequence[Path] = (),
+    grounded: bool | None,
+    system: str | None,
+    backend: Literal["auto", "torch", "llama.cpp"] = "auto",
+) -> Any:
     """A chat with the model of a run folder, grounded in its wiki, or with a bare model or adapter folder."""
     from wikigpt.adapt.files import chat_folder
-    from wikigpt.chat.engine import Engine
+    from wikigpt.chat.backend import open_backend
     from wikigpt.chat.session import ChatSession
     from wikigpt.knowledge import Index
 
@@ -893,7 +905,7 @@ def open_session(run: Path, *, adapters: Sequence[Path] = (), grounded: bool | N
     if grounded and not has_index:
         raise UserError(f"{knowledge} is missing, so answers cannot be grounded; make it with `wikigpt index`.")
     return ChatSession(
-        Engine.from_folder(model, adapters),
+        open_backend(model, adapters, name=backend),
         Index(knowledge) if has_index else None,
         grounded=has_index if grounded is None else grounded,
         system=system,
@@ -921,6 +933,7 @@ def serve(
         typer.Option("--grounded/--no-grounded", help="Answer from the wiki, with sources. [default: if there is one]"),
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Serve a model to any client of OpenAI's protocol, at http://127.0.0.1:8000/v1.
 
@@ -938,7 +951,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise UserError(f"serving needs the package {error.name}; pip install 'wikigpt[serve]'.") from None
 
-    opened = open_session(run, adapters=adapter or [], grounded=grounded, system=system)
+    opened = open_session(run, adapters=adapter or [], grounded=grounded, system=system, backend=backend)
     run_server(opened, MINI if run.resolve() == FOLDER else run.resolve().name, host=host, port=port, api_key=api_key)
 
 

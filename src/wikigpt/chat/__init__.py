@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wikigpt.chat.engine import Completion, Engine
+    from wikigpt.chat.answering import Completion
+    from wikigpt.chat.engine import Engine
     from wikigpt.chat.session import Answer, ChatSession
     from wikigpt.chat.terminal import ask_once, run_terminal
 
 _HOMES = {
     "Answer": "session",
     "ChatSession": "session",
-    "Completion": "engine",
+    "Completion": "answering",
     "Engine": "engine",
     "ask_once": "terminal",
     "run_terminal": "terminal",

@@ -5,6 +5,7 @@ allowed is masked before a token is chosen, so every answer that comes to its en
 """
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,9 +21,20 @@ if TYPE_CHECKING:
 _SPACING: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
-def is_constrained(sampling: "Sampling") -> bool:
-    """Whether these settings prescribe a form."""
-    return sampling.json_schema is not None or bool(sampling.regex) or bool(sampling.choices)
+def grammar(sampling: "Sampling") -> str:
+    """The form that the settings prescribe, in llguidance's variant of Lark; `UserError` where it makes no sense."""
+    text = _lark(sampling)
+    if problem := _package().LLMatcher.validate_grammar(text):
+        raise UserError(f"generation setting {sampling.form}: {problem.strip().splitlines()[0]}.")
+    return text
+
+
+def _lark(sampling: "Sampling") -> str:
+    if sampling.json_schema is not None:
+        return f"start: %json {json.dumps({**sampling.json_schema, 'x-guidance': _SPACING})}"
+    if sampling.regex:
+        return "start: /" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", sampling.regex) + "/"
+    return "start: " + " | ".join(map(_quoted, sampling.choices))
 
 
 class Constraints:
@@ -34,36 +46,13 @@ class Constraints:
     """
 
     def __init__(self, tokenizer: Tokenizer, n_vocab: int, end_tokens: set[int]) -> None:
-        try:
-            import llguidance
-        except ModuleNotFoundError:
-            raise UserError(
-                "answers of a fixed form need the package llguidance; pip install 'wikigpt[serve]'."
-            ) from None
-        self._library = llguidance
-        self._tokenizer = llguidance.LLTokenizer(tokenizer.to_str(), n_vocab=n_vocab, eos_token=sorted(end_tokens))
+        self._library = _package()
+        self._tokenizer = self._library.LLTokenizer(tokenizer.to_str(), n_vocab=n_vocab, eos_token=sorted(end_tokens))
 
     def constraint(self, sampling: "Sampling") -> "Constraint":
         """Return the constraint that the settings ask for; raises `UserError` where it makes no sense."""
-        matcher = self._library.LLMatcher
-        if sampling.json_schema is not None:
-            what = "json_schema"
-            grammar = self._of_schema(sampling.json_schema)
-        elif sampling.regex:
-            what, grammar = "regex", matcher.grammar_from_regex(sampling.regex)
-        else:
-            what = "choices"
-            grammar = matcher.grammar_from_lark("start: " + " | ".join(map(_quoted, sampling.choices)))
-        made = matcher(self._tokenizer, grammar, log_level=0)
-        if made.is_error():
-            raise UserError(f"generation setting {what}: {made.get_error().strip().splitlines()[0]}.")
-        return Constraint(made, self._tokenizer.vocab_size)
-
-    def _of_schema(self, schema: dict[str, object]) -> str:
-        try:
-            return self._library.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_SPACING)
-        except ValueError as error:
-            raise UserError(f"generation setting json_schema: {error}.") from None
+        matcher = self._library.LLMatcher(self._tokenizer, grammar(sampling), log_level=0)
+        return Constraint(matcher, self._tokenizer.vocab_size)
 
 
 class Constraint:
@@ -83,6 +72,14 @@ class Constraint:
     def take(self, token: int) -> None:
         """Go on by the token that was chosen."""
         self._matcher.consume_token(token)
+
+
+def _package() -> Any:
+    try:
+        import llguidance
+    except ModuleNotFoundError:
+        raise UserError("answers of a fixed form need the package llguidance; pip install 'wikigpt[serve]'.") from None
+    return llguidance
 
 
 def _quoted(text: str) -> str:

@@ -9,81 +9,37 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 from wikigpt.adapt.files import Adapter, base_of, is_adapter
 from wikigpt.adapt.switch import Switch, load_adapters
-from wikigpt.chat.constraint import Constraint, Constraints, is_constrained
+from wikigpt.chat.answering import Completion, Prompt, Prompts, Row
+from wikigpt.chat.constraint import Constraint, Constraints
 from wikigpt.chat.sampling import Sampling, choose_token
 from wikigpt.errors import UserError
 from wikigpt.model import FAMILIES, Cache, Transformer, load_model
-from wikigpt.tokens import ChatFormat, Message, encode_texts, load_tokenizer
-from wikigpt.tokens.tokenizer import END_OF_TEXT
+from wikigpt.tokens import encode_texts, load_tokenizer
 
-Prompt = str | Sequence[Message]
 BATCH_ROWS = 64  # prompts generated together; beyond this the cache of a small model leaves the CPU's
 SCORED_TOKENS = 16_384  # of prompts and continuations scored together: 0.8 GB of keys and values in SmolLM2-135M
 
 
 @dataclass
-class Completion:
-    """What the model said to one prompt."""
+class _Row(Row):
+    """What the choice of its tokens needs."""
 
-    text: str
-    token_logprobs: list[float]  # natural logarithm, before temperature and filters
-    finish_reason: str  # "stop": it ended by itself or at a stop text; "length": it was cut
-    prompt_tokens: int
-
-
-@dataclass
-class _Row:
-    """One prompt being answered."""
-
-    prompt: list[int]
-    sampling: Sampling
-    generator: torch.Generator
+    generator: torch.Generator = field(default_factory=torch.Generator)
     constraint: Constraint | None = None
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    text: str = ""
-    finish_reason: str = ""
-
-    def __post_init__(self) -> None:
-        # Gives out text only when its last character is whole: a Chinese one may span three tokens.
-        self._decoder = DecodeStream(skip_special_tokens=True)
 
     @property
     def seen(self) -> list[int]:
         """Tokens that a repetition penalty falls on."""
         return [] if self.sampling.repetition_penalty == 1.0 else self.prompt + self.ids
 
-    def take(self, token: int, logprob: float, end_tokens: set[int], tokenizer: Tokenizer) -> None:
-        """Append a token; sets `finish_reason` where the answer ends with it."""
-        self.ids.append(token)
-        self.logprobs.append(logprob)
+    def take(self, token: int, logprob: float) -> None:
+        """Append a token."""
+        super().take(token, logprob)
         if self.constraint:
             self.constraint.take(token)
-        if token in end_tokens:
-            self.finish_reason = "stop"
-            return
-        self.text += self._decoder.step(tokenizer, token) or ""
-        cuts = [at for stop in self.sampling.stop if stop and (at := self.text.find(stop)) >= 0]
-        if cuts:
-            self.text = self.text[: min(cuts)]
-            self.finish_reason = "stop"
-        elif len(self.ids) == self.sampling.max_new_tokens:
-            self.finish_reason = "length"
-
-    @property
-    def safe_length(self) -> int:
-        """How much of the text cannot turn out to be the beginning of a stop text."""
-        if self.finish_reason:
-            return len(self.text)
-        held = max((len(stop) - 1 for stop in self.sampling.stop), default=0)
-        for n in range(min(held, len(self.text)), 0, -1):
-            if any(stop.startswith(self.text[-n:]) for stop in self.sampling.stop):
-                return len(self.text) - n
-        return len(self.text)
 
 
 class Engine:
@@ -102,11 +58,8 @@ class Engine:
                 "with a text."
             )
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.chat = ChatFormat.of(tokenizer)
+        self.prompts = Prompts(tokenizer)
         self.context_length = model.config.context_length
-        end_of_text = tokenizer.token_to_id(END_OF_TEXT)
-        self._start = [] if end_of_text is None else [end_of_text]  # every article was opened by it
-        self._end_tokens = {*self._start, self.chat.im_end}
         self._switch = Switch(self.model, adapters or {})
         if adapters:
             self.use(next(iter(adapters)))
@@ -138,9 +91,7 @@ class Engine:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, as the model sees it."""
-        if isinstance(prompt, str):
-            return [*self._switch.virtual_tokens, *self._start, *encode_texts(self.tokenizer, [prompt])[0]]
-        return [*self._switch.virtual_tokens, *self.chat.encode(prompt, add_generation_prompt=True)[0]]
+        return [*self._switch.virtual_tokens, *self.prompts.encode(prompt)]
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Length of a prompt in tokens."""
@@ -164,7 +115,7 @@ class Engine:
         for i in range(0, len(by_length), BATCH_ROWS):
             for _ in self._decode(by_length[i : i + BATCH_ROWS]):
                 pass
-        return [Completion(row.text, row.logprobs, row.finish_reason, len(row.prompt)) for row in rows]
+        return [row.completion for row in rows]
 
     def stream(self, prompt: Prompt, **settings: Any) -> Iterator[str]:
         """Answer a prompt piece by piece, whole characters only; closing the iterator stops the model.
@@ -197,7 +148,7 @@ class Engine:
         jobs: list[tuple[int, list[int], list[list[int]]]] = []
         for i, (prompt, texts) in enumerate(zip(prompts, continuations, strict=True)):
             ids = self.encode(prompt)
-            end = ([self.chat.im_end] if not isinstance(prompt, str) else self._start) if ended else []
+            end = ([self.prompts.chat.im_end] if not isinstance(prompt, str) else self.prompts.start) if ended else []
             tails = [[*tail, *end] for tail in encode_texts(self.tokenizer, list(texts))]
             if not ids or not all(texts):
                 raise UserError("there is nothing to score: a prompt or a continuation is empty.")
@@ -246,20 +197,16 @@ class Engine:
         taken = iter(sums)
         return [[next(taken) for _ in tails] for _, tails in rows]
 
-    def _row(self, prompt: list[int], settings: dict[str, Any]) -> _Row:
-        sampling = Sampling.checked(**settings)
-        if len(prompt) >= self.context_length:
-            raise UserError(
-                f"the prompt has {len(prompt)} tokens, but this model's context holds {self.context_length} "
-                "with the answer; shorten it."
-            )
-        seed = random.getrandbits(63) if sampling.seed is None else sampling.seed
-        constraint = self._constraints.constraint(sampling) if is_constrained(sampling) else None
-        return _Row(prompt, sampling, torch.Generator().manual_seed(seed), constraint)
+    def _row(self, prompt: list[int], settings: dict[str, Any]) -> "_Row":
+        row = _Row(self.prompts, prompt, Sampling.checked(**settings), self.context_length)
+        row.generator.manual_seed(random.getrandbits(63) if row.sampling.seed is None else row.sampling.seed)
+        if row.sampling.form:
+            row.constraint = self._constraints.constraint(row.sampling)
+        return row
 
     @cached_property
     def _constraints(self) -> Constraints:
-        return Constraints(self.tokenizer, self.model.lm_head.weight.shape[0], self._end_tokens)
+        return Constraints(self.tokenizer, self.model.lm_head.weight.shape[0], self.prompts.end_tokens)
 
     @torch.inference_mode()
     def _decode(self, rows: list[_Row]) -> Iterator[None]:
@@ -278,9 +225,7 @@ class Engine:
             for row, row_logits, row_logprobs in zip(rows, logits, logprobs, strict=True):
                 allowed = row.constraint.masked(row_logits) if row.constraint else row_logits
                 token = choose_token(allowed, row.seen, row.sampling, row.generator)
-                row.take(token, float(row_logprobs[token]), self._end_tokens, self.tokenizer)
-                if not row.finish_reason and len(row.prompt) + len(row.ids) >= self.context_length:
-                    row.finish_reason = "length"
+                row.take(token, float(row_logprobs[token]))
             yield
             going = [i for i, row in enumerate(rows) if not row.finish_reason]
             if len(going) < len(rows):

@@ -28,12 +28,21 @@ class Sampling(BaseModel):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Sampling":
-        forms = {"json_schema": self.json_schema is not None, "regex": self.regex, "choices": self.choices}
-        if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
-            raise ValueError(f"{' and '.join(given)} contradict each other; give one of them")
+        if len(self._forms) > 1:
+            raise ValueError(f"{' and '.join(self._forms)} contradict each other; give one of them")
         if not all(self.choices):
             raise ValueError("an empty text is no choice")
         return self
+
+    @property
+    def form(self) -> str:
+        """Name of the setting that prescribes the answer's form; empty where none does."""
+        return "".join(self._forms)
+
+    @property
+    def _forms(self) -> list[str]:
+        given = {"json_schema": self.json_schema is not None, "regex": self.regex, "choices": self.choices}
+        return [name for name, wanted in given.items() if wanted]
 
     @classmethod
     def checked(cls, **settings: Any) -> "Sampling":

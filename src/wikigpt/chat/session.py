@@ -34,7 +34,8 @@ from wikigpt.knowledge.spelling import corrected
 from wikigpt.knowledge.text import find_units, fold, holds, units
 
 if TYPE_CHECKING:
-    from wikigpt.chat.engine import Completion, Engine
+    from wikigpt.chat.answering import Completion
+    from wikigpt.chat.backend import Backend
     from wikigpt.tokens import Message
 
 _BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*", re.DOTALL)
@@ -153,7 +154,7 @@ class ChatSession:
 
     def __init__(
         self,
-        engine: "Engine",
+        engine: "Backend",
         index: Index | None = None,
         *,
         grounded: bool | None = None,
@@ -408,11 +409,8 @@ class ChatSession:
         every = _unique([*hits, *(h for a in _named_articles(hits) for h in self.index.passages_of(a))])
         best = self._quote(standalone, every, lang)
         if best is not None:
-            # The model reads the passage that holds the best sentence in any case, in the order of the search.
-            chosen = hits[: self.settings.passages]
-            if best.hit not in chosen:
-                chosen = [*chosen[: self.settings.passages - 1], best.hit]
-            hits = chosen
+            # The passage that holds the best sentence is read in any case, and first.
+            hits = [best.hit, *(hit for hit in hits if hit != best.hit)]
         fitting, messages = self._fitting(standalone, hits[: self.settings.passages], lang)
         return Evidence(question, standalone, lang, fitting, tuple(every), subject, names, best, messages, notice)
 

@@ -380,13 +380,18 @@ def weight_files(folder: Path) -> list[Path]:
     raise UserError(f"{folder / WEIGHTS} is missing, so the model has no weights.")
 
 
+def load_config(folder: Path) -> ModelConfig:
+    """The shape of the model in a folder; `UserError` where it is missing, damaged, or not supported."""
+    return from_hub_config(read_json(folder / "config.json"), folder / "config.json")
+
+
 def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
     """Load a model folder for inference. Nothing in it is executed: no pickle, no `auto_map`.
 
     Raises:
         UserError: the folder is incomplete, damaged, or of a kind that is not supported.
     """
-    config = from_hub_config(read_json(folder / "config.json"), folder / "config.json")
+    config = load_config(folder)
     files = weight_files(folder)
     held = sum(path.stat().st_size for path in files if path.is_file())
     if config.n_parameters > held > 0:  # before a config.json that lies has memory set aside for it

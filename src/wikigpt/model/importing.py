@@ -15,7 +15,7 @@ from wikigpt.artifacts import atomic_folder, check_output_folder, read_json
 from wikigpt.errors import UserError
 from wikigpt.model.config import FAMILIES, ModelConfig
 from wikigpt.model.gguf import GGUFFile, load_gguf, read_config, read_tokenizer, tokenizer_settings
-from wikigpt.model.hub import IMPORTED, from_hub_config, load_model, save_model
+from wikigpt.model.hub import IMPORTED, load_config, load_model, save_model
 from wikigpt.model.transformer import Transformer
 from wikigpt.tokens.tokenizer import CHAT_TEMPLATE, END_OF_TEXT, IM_END, IM_START, load_tokenizer
 
@@ -64,7 +64,7 @@ def check_pretrained(source: Path) -> None:
     elif not (source / "config.json").is_file():
         raise UserError(f"{source} is neither a .gguf file nor a model folder: it holds no config.json.")
     else:
-        from_hub_config(read_json(source / "config.json"), source / "config.json")
+        load_config(source)
 
 
 def origin_of(source: Path) -> dict[str, Any] | None:

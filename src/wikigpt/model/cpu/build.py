@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from wikigpt.artifacts import fingerprint
+from wikigpt.artifacts import cache_folder, fingerprint
 
 NO_MEMORY = -(2**31)  # `kNoMemory` of vectors.h
 # Instruction sets by what torch would use here: libraries can be shared by all processors of a kind.
@@ -46,8 +46,7 @@ def load() -> Library | str:
     try:
         code = [path.read_text(encoding="utf-8") for path in (*sources, *sorted(folder.glob("*.h")))]
         key = fingerprint(code, torch.__version__, command)
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        path = caches / "wikigpt" / f"cpu-{key}.so"
+        path = cache_folder() / f"cpu-{key}.so"
         if not path.exists():
             _compile(command, sources, linked, path)
         functions = ctypes.CDLL(str(path))
@@ -66,7 +65,6 @@ def _compile(command: list[str], sources: list[Path], linked: list[str], library
         except subprocess.CalledProcessError as error:
             raise OSError(f"{command[0]} failed: {error.stderr.strip()[:500]}") from error
 
-    library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         objects = [str(Path(folder) / f"{source.stem}.o") for source in sources]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
