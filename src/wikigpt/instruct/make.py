@@ -377,6 +377,9 @@ class Maker:
             held = [(piece, text) for piece, text in holding(fact, article.pieces) if speaks_of(fact, piece)]
             if not held:
                 continue
+            told_in_text = [(piece, text) for piece, text in held if piece.kind != FACTS]
+            if use == "train" and told_in_text and rng.random() < self.settings.running_text:
+                held = told_in_text
             piece, wording = rng.choice(held)
             others = self._neighbours(article, fact.relation, piece, same, rng)
             pieces = [piece, *self._own(article, [piece], rng)]

@@ -89,6 +89,9 @@ class InstructSettings(BaseModel):
     counterfactual: float = Field(
         0.5, ge=0, le=1, description="part of grounded answers whose value is swapped in the passage"
     )
+    running_text: float = Field(
+        0.6, ge=0, le=1, description="part of grounded answers taken from sentences although the infobox has them, too"
+    )
     invented: float = Field(
         0.2, ge=0, le=1, description="part of grounded answers whose title is replaced by a made-up name"
     )
