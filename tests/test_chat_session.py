@@ -14,6 +14,7 @@ from wikigpt.chat.session import ChatSession, ChatSettings
 from wikigpt.chat.smalltalk import is_small_talk
 from wikigpt.chat.tools import ToolUse, call_text
 from wikigpt.corpus.document import Document
+from wikigpt.encryption import load_key
 from wikigpt.errors import UserError
 from wikigpt.knowledge import Index, index_documents
 
@@ -427,7 +428,7 @@ def test_a_saved_conversation_goes_on_where_it_was(index: Index, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("{", "damaged"),
+        ("{", "not a conversation"),
         ("[]", "not a conversation"),
         ('{"format": 1}', "not a conversation"),
         ('{"format": 7, "system": null, "lang": null, "settings": {}, "turns": []}', "format 7"),
@@ -441,6 +442,27 @@ def test_a_file_that_is_no_conversation_changes_nothing(tmp_path: Path, content:
     with pytest.raises(UserError, match=complaint):
         chat.load(tmp_path / "chat.json")
     assert len(chat.turns) == 1
+
+
+def test_a_conversation_is_encrypted_where_there_is_a_key(index: Index, tmp_path: Path) -> None:
+    pytest.importorskip("pyrage")
+    key, other_key = (load_key(tmp_path / name, create=True) for name in ("a.key", "b.key"))
+    chat = ChatSession(FakeEngine(), index, key=key)  # type: ignore[arg-type]
+    chat.ask("法国的首都是哪里？")
+    path = tmp_path / "chat.age"
+    chat.save(path)
+    assert "巴黎".encode() not in path.read_bytes()
+    again = ChatSession(FakeEngine(), index, key=key)  # type: ignore[arg-type]
+    again.load(path)
+    assert again.turns == chat.turns
+    for wrong, words in ((None, "--key"), (other_key, "another key")):
+        stranger = ChatSession(FakeEngine(), index, key=wrong)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=words):
+            stranger.load(path)
+        assert not stranger.turns
+    chat.key = None
+    chat.save(path)
+    again.load(path)  # what is not encrypted is read with a key, too
 
 
 def test_settings_are_saved_as_plain_json(tmp_path: Path) -> None:

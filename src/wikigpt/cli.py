@@ -860,6 +860,9 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     backend: BackendOption = "auto",
+    key: Annotated[
+        Path | None, typer.Option(help="age key that /save encrypts with; made if it is not there.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Chat with a model in the terminal.
@@ -875,8 +878,11 @@ def chat(
         wikigpt chat runs/demo/base --adapter friendly --adapter terse
     """
     from wikigpt.chat.terminal import ask_once, run_terminal
+    from wikigpt.encryption import load_key
 
     session = open_session(run, adapters=adapter or [], grounded=grounded, system=system, backend=backend)
+    if key is not None:
+        session.key = load_key(key, create=True)
     if ask is not None:
         if not ask.strip():
             raise UserError("the question is empty; write something after --ask.")

@@ -7,6 +7,7 @@ sentence speaks of what was asked, the answer says that the wiki does not hold i
 knows may also be talk: then what the model says without passages is shown, if it is sure and states no fact.
 """
 
+import json
 import re
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wikigpt.artifacts import read_json, write_json
+from wikigpt.artifacts import write_atomic
 from wikigpt.chat.followup import (
     leaves_subject_out,
     names_new_subject_only,
@@ -26,6 +27,7 @@ from wikigpt.chat.followup import (
 from wikigpt.chat.grounding import NOT_FOUND, cited, grounded_prompt, with_citation, without_citations
 from wikigpt.chat.smalltalk import is_small_talk
 from wikigpt.chat.tools import CALL, ToolUse, called, response_text
+from wikigpt.encryption import Key, is_encrypted
 from wikigpt.errors import UserError
 from wikigpt.knowledge.asked import known_relations
 from wikigpt.knowledge.index import Hit, Index
@@ -149,7 +151,7 @@ class ChatSession:
 
     `lang` ("zh" or "en") fixes the language of quotations and refusals; None takes that of each question.
     `relations` says which infobox keys a wording asks for (see `wikigpt.knowledge.reading.Relations`); None takes those
-    that conversations are made with.
+    that conversations are made with. `key` encrypts what is saved.
     """
 
     def __init__(
@@ -162,6 +164,7 @@ class ChatSession:
         lang: str | None = None,
         settings: ChatSettings | None = None,
         relations: Relations | None = None,
+        key: Key | None = None,
     ) -> None:
         self.engine = engine
         self.index = index
@@ -169,6 +172,7 @@ class ChatSession:
         self.lang = lang
         self.settings = settings or ChatSettings()
         self.relations = relations or known_relations()
+        self.key = key
         self.turns: list[Turn] = []
         if grounded is not None:
             self.settings.grounded = grounded
@@ -250,7 +254,7 @@ class ChatSession:
         self.turns.clear()
 
     def save(self, path: Path) -> None:
-        """Write conversation, sources and settings to a JSON file."""
+        """Write conversation, sources and settings to a JSON file, encrypted where there is a key."""
         value = {
             "format": FORMAT,
             "system": self.system,
@@ -258,13 +262,18 @@ class ChatSession:
             "settings": self.settings.model_dump(),
             "turns": [asdict(turn) for turn in self.turns],
         }
-        write_json(path, value)
+        data = json.dumps(value, ensure_ascii=False, indent=2).encode()
+        write_atomic(path, self.key.encrypt(data) if self.key else data)
 
     def load(self, path: Path) -> None:
         """Go on with a saved conversation. Raises `UserError`, and changes nothing, where the file holds none."""
-        saved = read_json(path)
+        data = path.read_bytes()
+        if is_encrypted(data):
+            if self.key is None:
+                raise UserError(f"{path} is encrypted; start the chat with the key it was saved with: --key FILE.")
+            data = self.key.decrypt(data, path)
         try:
-            read = _Saved.model_validate(saved)
+            read = _Saved.model_validate_json(data)
         except ValidationError as error:
             raise UserError(f"{path} is not a conversation saved by wikigpt ({_first(error)}).") from None
         if read.format != FORMAT:
