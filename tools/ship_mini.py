@@ -85,6 +85,7 @@ def write_part(run: Path, part: str, stage: str, name: str, note: str) -> str:
     facts, config = stages[stage]["facts"], model.config
     hours = sum(training_seconds(stages[s]) for s in ("pretrain", "finetune")[: 1 if part == "base" else 2]) / 3600
     right = [f"{split} {share:.0%} of the answers" for split, share in facts.get("answers_right", {}).items()]
+    unit = "bits per byte" if part == "base" else "bits per byte of its answers"
     card = CARD.format(
         kind=name,
         note=note,
@@ -96,7 +97,7 @@ def write_part(run: Path, part: str, stage: str, name: str, note: str) -> str:
         hours=hours,
         energy=hours * _cores(environment) * WATTS_A_CORE / 1000,
         watts=WATTS_A_CORE,
-        held_out=", ".join([*(f"{s} {bits} bits per byte" for s, bits in facts["bits_per_byte"].items()), *right]),
+        held_out=", ".join([*(f"{s} {bits} {unit}" for s, bits in facts["bits_per_byte"].items()), *right]),
         rounding=rounding,
     )
     (PACKAGE / part / "README.md").write_text(card, encoding="utf-8")

@@ -757,6 +757,12 @@ def index(
     corpus: Corpus,
     output: Output,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Begin anew even if only some articles changed.")] = False,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Embedding model (sentence-transformers, BERT) to search by meaning, too.", show_default=False
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -767,12 +773,13 @@ def index(
 
     Example: `wikigpt index corpus -o knowledge`
     """
-    from wikigpt.knowledge import build_index
+    from wikigpt.knowledge import KnowledgeSettings, build_index
 
+    settings = KnowledgeSettings(embeddings=str(embeddings.resolve()) if embeddings else "")
     facts = _one_stage(
         "knowledge",
         quiet or as_json,
-        lambda progress: build_index(corpus, output, update=not rebuild, progress=progress),
+        lambda progress: build_index(corpus, output, settings=settings, update=not rebuild, progress=progress),
     )
     _result(facts, as_json)
 
@@ -801,9 +808,10 @@ def search(
     if not query.strip():
         if problems := opened.problems():
             raise UserError(f"{index} is damaged: {'; '.join(problems)}. Make it again with `wikigpt index --rebuild`.")
-        _result(opened.meta, as_json) if as_json else print(
-            f"{index} is whole: {opened.meta['articles']:,} articles, {opened.meta['passages']:,} passages."
-        )
+        if as_json:
+            _result(opened.meta, as_json)
+        else:
+            print(f"{index} is whole: {opened.meta['articles']:,} articles, {opened.meta['passages']:,} passages.")
         return
     from wikigpt.knowledge.spelling import corrected
 

@@ -67,16 +67,20 @@ def build_index(
 
     If `output` is an index already (whole, of this layout and these settings) only articles that came, changed or went
     are worked on, unless `update` is False. `progress(done, total, message)` is called with the number of articles. The
-    folder is replaced in one step, so whoever reads the old index goes on reading it. Raises `UserError` where the
-    corpus holds no article, or `output` holds something else.
+    folder is replaced in one step, so whoever reads the old index goes on reading it. An embedding model that the index
+    was made with stays in use. Raises `UserError` where the corpus holds no article, or `output` holds something else.
     """
     from wikigpt.corpus import corpus_manifest, read_corpus
 
     settings = settings or KnowledgeSettings()
     source = corpus_manifest(corpus)
     check_output_folder(output, MANIFEST)
+    update = update and _can_be_updated(output, settings)
+    if update and not settings.embeddings:
+        settings = KnowledgeSettings.model_validate(read_json(output / MANIFEST)["settings"])
+    vectors = _vectors(settings)
     with atomic_folder(output) as folder:
-        if update := update and _can_be_updated(output, settings):
+        if update:
             shutil.copyfile(output / FILE, folder / FILE)
         counts = index_documents(
             read_corpus(corpus),
@@ -88,6 +92,7 @@ def build_index(
         )
         if not counts["articles"]:
             raise UserError(f"the corpus {corpus} holds no article, so there is nothing to index.")
+        vectors(folder / FILE, progress)
         manifest = {
             "format": "wikigpt-knowledge",
             "version": FORMAT,
@@ -111,9 +116,19 @@ def _can_be_updated(folder: Path, settings: KnowledgeSettings) -> bool:
         return False
     return (
         manifest.get("version") == FORMAT
-        and manifest.get("settings") == settings.model_dump()
+        and {**manifest.get("settings", {}), "embeddings": settings.embeddings} == settings.model_dump()
         and manifest.get("sha256") == {FILE: sha256_file(folder / FILE)}
     )
+
+
+def _vectors(settings: KnowledgeSettings) -> Callable[[Path, Progress | None], object]:
+    """What gives an index the vectors of its passages, once it is clear that the model can be read."""
+    if not settings.embeddings:
+        return lambda file, progress: None
+    from wikigpt.knowledge.dense import Embedder, add_vectors
+
+    embedder = Embedder(Path(settings.embeddings).expanduser().resolve())
+    return lambda file, progress: add_vectors(file, embedder, progress)
 
 
 def index_documents(

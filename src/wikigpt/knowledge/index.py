@@ -4,6 +4,9 @@ Search goes in two steps. SQLite sums the inverse document frequencies of the qu
 passages that hold them and hands over the best few dozen; those are scored again with BM25 (Robertson and Zaragoza
 2009) over stems, to which the title counts as text of its own. An article that the question names gets a bonus, so
 its passages come first unless the question as a whole speaks for another.
+
+Where the index has vectors (see `dense`), the passages nearest in meaning are candidates, too, and both orders are
+joined by reciprocal ranks (Cormack et al. 2009).
 """
 
 import heapq
@@ -16,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wikigpt.chat.grounding import Passage
 from wikigpt.errors import UserError
@@ -34,6 +38,9 @@ from wikigpt.knowledge.text import (
     units,
 )
 
+if TYPE_CHECKING:
+    from wikigpt.knowledge.dense import Vectors
+
 MAX_QUESTION = 2_000
 """Characters of a question that are looked at."""
 
@@ -49,6 +56,7 @@ _RARE = 0.02  # part of the passages that a rare character stands in at most
 _IN_TITLE = 1.0
 _NAMED = 2.0
 _NAMED_IN_LOWER_CASE = 0.7
+_RANK_OFFSET = 60  # of reciprocal ranks, as in the paper
 _KIND = {kinds.LEAD: 1.15, kinds.FACTS: 1.1, kinds.BODY: 1.0}
 _K1, _B = 1.2, 0.6
 
@@ -96,7 +104,7 @@ class Index:
         self._lock = threading.Lock()
         self._frequencies: dict[str, int] = {}
         try:
-            self.meta: dict[str, int] = dict(self._rows("SELECT key, value FROM meta"))
+            self.meta: dict[str, Any] = dict(self._rows("SELECT key, value FROM meta"))
         except sqlite3.DatabaseError as error:
             raise UserError(
                 f"{self.path} is damaged or no search index ({error}); make it again with `wikigpt index`."
@@ -105,6 +113,13 @@ class Index:
             raise UserError(
                 f"{self.path} has the layout {self.meta.get('format')}, this version reads {FORMAT}; "
                 "make it again with `wikigpt index`."
+            )
+
+        embeddings = self.meta.get("embeddings", "")
+        if embeddings and not Path(embeddings).is_dir():
+            raise UserError(
+                f"{self.path} was made with the embedding model {embeddings}, which is gone; bring it back, or make "
+                "the index without it: `wikigpt index --rebuild`."
             )
 
     def close(self) -> None:
@@ -147,6 +162,10 @@ class Index:
                 found.append(f"{lost:,} passages belong to no article")
             step = max(1, self.meta["passages"] // _PROBES)
             probes = self._rows("SELECT passage, section, text FROM passages WHERE passage % ? = 0", (step,))
+            if "embeddings" in self.meta:
+                ((count,),) = self._rows("SELECT count(*) FROM vectors JOIN passages USING (passage)")
+                if count != self.meta["passages"]:
+                    found.append(f"{self.meta['passages'] - count:,} passages have no vector")
             lost = sum(not self._finds(passage, f"{section}\n{text}") for passage, section, text in probes)
             if lost:
                 found.append(f"{lost:,} of {len(probes):,} passages cannot be found by their words")
@@ -178,6 +197,9 @@ class Index:
         scores = self._word_scores(weights)
         found = heapq.nlargest(_LOOKED_AT, scores, key=lambda passage: (scores[passage], -passage))
         candidates = set(self._in_language(found, lang)[:_CANDIDATES])
+        near = self._vectors.nearest(query, _LOOKED_AT) if self._vectors else []
+        near = self._in_language(near, lang)[:_CANDIDATES]
+        candidates.update(near)
         for article in named:
             candidates |= self._passages_of(article, scores)
         stems: dict[str, float] = {}
@@ -185,7 +207,21 @@ class Index:
             stems[stem(term)] = max(weight, stems.get(stem(term), 0.0))
         hits = [self._scored(row, stems, named) for row in self._fetch(candidates)]
         hits.sort(key=lambda hit: (-hit.score, hit.passage))
-        return [hit for hit in hits if hit.score > 0][:k]
+        hits = [hit for hit in hits if hit.score > 0 or hit.passage in near]
+        return _joined(hits, near)[:k] if near else hits[:k]
+
+    @cached_property
+    def _vectors(self) -> "Vectors | None":
+        if "embeddings" not in self.meta:
+            return None
+        from wikigpt.knowledge.dense import Embedder, Vectors
+
+        embedder = Embedder(Path(self.meta["embeddings"]))
+        if embedder.fingerprint != self.meta["embedder"]:
+            raise UserError(
+                f"{embedder.folder} is another model than {self.path} was made with; run `wikigpt index` again."
+            )
+        return Vectors(self._rows("SELECT passage, vector FROM vectors"), embedder)
 
     def entities(self, query: str, *, lang: str | None = None) -> list[str]:
         """Return the titles of the articles that `query` names, the surest first (longest names, then proper ones)."""
@@ -407,6 +443,18 @@ class Index:
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple]:
         with self._lock:
             return self._database.execute(sql, values).fetchall()
+
+
+def _joined(hits: list[Hit], near: list[int]) -> list[Hit]:
+    """Order hits, best first by their words, by this order and that of the passages near in meaning together."""
+    by_words = {hit.passage: rank for rank, hit in enumerate(hits) if hit.score > 0}
+    by_meaning = {passage: rank for rank, passage in enumerate(near)}
+
+    def weight(hit: Hit) -> float:
+        ranks = (order.get(hit.passage) for order in (by_words, by_meaning))
+        return sum(1 / (_RANK_OFFSET + 1 + rank) for rank in ranks if rank is not None)
+
+    return sorted(hits, key=lambda hit: (-weight(hit), hit.passage))
 
 
 def _quoted(term: str) -> str:

@@ -136,8 +136,13 @@ NAMES: dict[FamilyName, dict[str, str]] = {
         "lm_head.": "cls.predictions.decoder.",
     },
 }
-# Names of older files: GPT-2 without its prefix, TensorFlow's words for LayerNorm.
-OLD_NAMES = {r"^(wte|wpe|h|ln_f)\.": r"transformer.\1.", r"\.gamma$": ".weight", r"\.beta$": ".bias"}
+# Names of older files and of models without a head: GPT-2 and BERT without prefix, TensorFlow's words for LayerNorm.
+OLD_NAMES = {
+    r"^(wte|wpe|h|ln_f)\.": r"transformer.\1.",
+    r"^(embeddings|encoder|pooler)\.": r"bert.\1.",
+    r"\.gamma$": ".weight",
+    r"\.beta$": ".bias",
+}
 # Tensors that a folder may hold beside the weights: masks and tables, BERT's pooler and next-sentence head.
 UNUSED = re.compile(
     r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$|\.position_ids$|\.pooler\.|^cls\.(seq_relationship\.|predictions\.bias$)"
@@ -306,8 +311,11 @@ def write_weights(model: Transformer, path: Path, *, int8: bool = False) -> None
 
 
 @torch.no_grad()
-def read_weights(model: Transformer, *paths: Path) -> None:
+def read_weights(model: Transformer, *paths: Path, headless: bool = False) -> None:
     """Load weights in place, converted to the model's precision.
+
+    Args:
+        headless: a masked model's head need not be there, and is then what it was.
 
     Raises:
         UserError: a file is missing or damaged; weights are missing, surplus, misshapen or quantised.
@@ -331,6 +339,8 @@ def read_weights(model: Transformer, *paths: Path) -> None:
         if _is_transposed(family, theirs):
             wanted.reverse()
         tensor = found.pop(theirs, None)
+        if tensor is None and headless and theirs.startswith("cls."):
+            continue
         if tensor is None:
             problems.append(f"{theirs} is missing")
         elif not tensor.is_floating_point() or tensor.element_size() < 2:
@@ -380,18 +390,30 @@ def weight_files(folder: Path) -> list[Path]:
     raise UserError(f"{folder / WEIGHTS} is missing, so the model has no weights.")
 
 
-def load_config(folder: Path) -> ModelConfig:
+def load_config(folder: Path, *, headless: bool = False) -> ModelConfig:
     """The shape of the model in a folder; `UserError` where it is missing, damaged, or not supported."""
-    return from_hub_config(read_json(folder / "config.json"), folder / "config.json")
+    config = read_json(folder / "config.json")
+    if headless and isinstance(config, dict) and config.get("architectures") == ["BertModel"]:
+        del config["architectures"]
+    return from_hub_config(config, folder / "config.json")
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
+def load_model(
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    headless: bool = False,
+) -> Transformer:
     """Load a model folder for inference. Nothing in it is executed: no pickle, no `auto_map`.
+
+    Args:
+        headless: take a masked model whose head is not there (embedding models have none); its logits mean nothing.
 
     Raises:
         UserError: the folder is incomplete, damaged, or of a kind that is not supported.
     """
-    config = load_config(folder)
+    config = load_config(folder, headless=headless)
     files = weight_files(folder)
     held = sum(path.stat().st_size for path in files if path.is_file())
     if config.n_parameters > held > 0:  # before a config.json that lies has memory set aside for it
@@ -402,5 +424,5 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu", dtype: torch
     with torch.device("meta"):  # no time spent on random numbers that are overwritten
         model = Transformer(config)
     model.to_empty(device="cpu").tie()
-    read_weights(model, *files)
+    read_weights(model, *files, headless=headless)
     return model.to(device=device, dtype=dtype).eval()
