@@ -50,12 +50,16 @@ def smol(work: str) -> Path:
 
 def measured(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     """All comparisons of a model."""
-    ours, theirs = Engine.from_folder(folder), transformers_runs(exported(name, folder))
-    speeds = in_turns({"ours": speed(ours, [TEXT]), **theirs, "rows": speed(ours, [TEXT] * ROWS)})
+    ours, rounded = Engine.from_folder(folder), Engine.from_folder(folder, int8=True)
+    theirs = transformers_runs(exported(name, folder))
+    sides = {"fp32": speed(ours, [TEXT]), "int8": speed(rounded, [TEXT])}
+    speeds = in_turns({**sides, **theirs, "rows": speed(ours, [TEXT] * ROWS)})
     best = max(theirs, key=lambda kind: sorted(speeds[kind])[ROUNDS // 2])
-    yield result(f"{name}, torch, {TOKENS} tokens", speeds["ours"], speeds[best], peer_name=best, unit="tokens/s")
+    for kind in sides:
+        label = f"{name}, torch {kind}, {TOKENS} tokens (at least 2)"
+        yield result(label, speeds[kind], speeds[best], peer_name=best, unit="tokens/s")
     label = f"{name}, torch, {ROWS} texts at once (at least 4)"
-    yield result(label, speeds["rows"], speeds["ours"], peer_name="one", unit="tokens/s")
+    yield result(label, speeds["rows"], speeds["fp32"], peer_name="one", unit="tokens/s")
     for weights in ("f16", "q8_0", "q4_0"):
         fast = LlamaCppEngine.from_folder(folder, weights=weights, threads=physical_cores())
         speeds = in_turns({"ours": speed(fast, [TEXT]), "alone": lambda fast=fast: alone(fast)})

@@ -17,7 +17,7 @@ class LayerCache:
         stop = self.length + keys.shape[2]
         self.keys[:, :, self.length : stop] = keys
         self.values[:, :, self.length : stop] = values
-        return self.keys[:, :, :stop], self.values[:, :, :stop]
+        return self.keys[:, :, :stop].to(keys.dtype), self.values[:, :, :stop].to(values.dtype)
 
 
 class Cache:

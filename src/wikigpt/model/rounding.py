@@ -1,13 +1,15 @@
 """Weights as whole numbers of 8 bits, a quarter of the file: how the models that come with the package are kept.
 
 Each row of a matrix (what leads to one output) is divided by a number of its own, its scale, and rounded. Vectors stay
-as they are; they are a thousandth of the weights. Read back, all of it is floating point again, and works so.
+as they are; they are a thousandth of the weights. Read back, all of it is floating point again, and works so; or the
+matrices stay rounded in memory, too, for answers (`round_in_place`).
 """
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from wikigpt.errors import UserError
 
@@ -23,9 +25,7 @@ def rounded(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if weight.dim() < 2:
             kept[name] = weight
             continue
-        scale = weight.float().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / LARGEST
-        kept[name] = (weight.float() / scale[:, None]).round().to(torch.int8)
-        kept[name + SCALE] = scale
+        kept[name], kept[name + SCALE] = _rounded(weight)
     return kept
 
 
@@ -44,3 +44,44 @@ def restored(found: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
                 raise UserError(f"{source} is damaged: the scales of {name} do not fit it.")
             weights[name] = matrix.float() * scale[:, None]
     return weights
+
+
+def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    scale = weight.float().abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / LARGEST
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+class RoundedLinear(nn.Module):
+    """`nn.Linear` without bias, its weight int8 `[outputs, inputs]` with a scale for each output."""
+
+    bias = None
+
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
+
+
+class RoundedEmbedding(RoundedLinear):
+    """`nn.Embedding`, its rows int8 with a scale each."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight[ids].float() * self.scale[ids][..., None]
+
+
+@torch.no_grad()
+def round_in_place(model: nn.Module) -> None:
+    """Keep the matrices of a model's linear layers without bias and of its token embedding in 8 bits."""
+    known: dict[int, tuple[Tensor, Tensor]] = {}  # of tied ones, by their place
+    for parent in [*model.modules()]:
+        for name, module in parent.named_children():
+            kind = {nn.Linear: RoundedLinear, nn.Embedding: RoundedEmbedding}.get(type(module))
+            if kind is None or getattr(module, "bias", None) is not None:
+                continue
+            place = module.weight.data_ptr()
+            if place not in known:
+                known[place] = _rounded(module.weight)
+            setattr(parent, name, kind(*known[place]))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wikigpt.model import cpu
 from wikigpt.model.cache import Cache, LayerCache
 from wikigpt.model.config import FAMILIES, ModelConfig, RopeScaling
+from wikigpt.model.rounding import RoundedLinear
 
 # Queries are cut into blocks of this many rows, so that each multiplies only the keys it may see: half of
 # the score matrix is never computed. For training on CPUs there is `cpu.attention` (docs/experiments.md).
@@ -251,11 +252,16 @@ class Block(nn.Module):
 
     def can_fuse(self) -> bool:
         """Whether there are operators for all of this block: plain matrices, SwiGLU, and RMSNorm in fp32."""
-        attention, mlp, norm = self.self_attn, self.mlp, self.input_layernorm
-        if not isinstance(mlp, SwiGLU) or not isinstance(norm, RMSNorm) or norm.weight.dtype != torch.float32:
+        norm = self.input_layernorm
+        if not isinstance(self.mlp, SwiGLU) or not isinstance(norm, RMSNorm) or norm.weight.dtype != torch.float32:
             return False
-        linear = [*attention.projections, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-        return all(isinstance(m, nn.Linear) and m.bias is None for m in linear)
+        return all(isinstance(m, nn.Linear | RoundedLinear) and m.bias is None for m in self.linears)
+
+    @property
+    def linears(self) -> list[nn.Module]:
+        """The projections of attention, then those of a gated MLP."""
+        assert isinstance(self.mlp, SwiGLU)
+        return [*self.self_attn.projections, self.mlp.gate_proj, self.mlp.up_proj, self.mlp.down_proj]
 
     def _by_operators(self, x: Tensor, angles: Angles | None, documents: Tensor | None) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
@@ -338,6 +344,10 @@ class Decoder(nn.Module):
         assert isinstance(block, Block)
         return block.input_layernorm.weight.dtype
 
+    def angles(self, positions: Tensor) -> Angles:
+        """What rotary positions turn by."""
+        return rotary_angles(positions, self.config.key_dim, self.config.rope_theta, self.config.rope_scaling)
+
     def forward(
         self,
         input_ids: Tensor,
@@ -356,8 +366,7 @@ class Decoder(nn.Module):
         x = self.embed_tokens(input_ids).to(self.stream_dtype)
         angles: Angles | None = None
         if self.embed_positions is None:
-            by_head = positions if cache is None else positions[:, None]  # [batch, heads, tokens]
-            angles = rotary_angles(by_head, self.config.key_dim, self.config.rope_theta, self.config.rope_scaling)
+            angles = self.angles(positions if cache is None else positions[:, None])  # [batch, heads, tokens]
         else:
             x = x + self.embed_positions(positions)
         if self.embed_types is not None:
