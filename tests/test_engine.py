@@ -10,6 +10,7 @@ from wikigpt.chat.engine import Engine
 from wikigpt.chat.sampling import Sampling, choose_token
 from wikigpt.errors import UserError
 from wikigpt.model import ModelConfig, Transformer, save_model
+from wikigpt.shipped import mini
 from wikigpt.tokens import load_tokenizer, save_tokenizer, train_tokenizer
 
 
@@ -43,6 +44,31 @@ def test_batched_greedy_equals_transformers_token_for_token(engine, tmp_path):
         text = engine.tokenizer.decode(expected.tolist())
         # The engine holds back an unfinished character at the very end; `decode` shows it as U+FFFD.
         assert text.startswith(answer.text) and len(text) - len(answer.text) <= 3
+
+
+@pytest.mark.slow
+def test_two_hundred_greedy_answers_are_transformers(tmp_path):
+    """Wiki-GPT mini goes on with the beginnings of passages, 100 English and 100 Chinese; alone and in batches."""
+    import sqlite3
+
+    from transformers import AutoModelForCausalLM
+
+    engine = Engine.from_folder(mini() / "base")
+    save_model(engine.model, tmp_path / "model", tokenizer=mini() / "base")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    sql = "SELECT text FROM passages JOIN articles USING (article) WHERE lang = ? AND kind = 'lead' LIMIT 100"
+    with sqlite3.connect(mini() / "knowledge" / "index.sqlite") as database:
+        texts = [text for lang in ("en", "zh") for (text,) in database.execute(sql, (lang,))]
+    prompts = [text[: len(text) // 2] for text in texts]
+    answers = engine.generate(prompts, max_new_tokens=24)
+    differ = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = torch.tensor([engine.encode(prompt)])
+        expected = theirs.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :]
+        text = engine.tokenizer.decode(expected.tolist())
+        if not text.startswith(answer.text) or len(answer.token_logprobs) != len(expected):
+            differ.append((prompt, text, answer.text))
+    assert len(prompts) == 200 and not differ, differ
 
 
 def test_stream_gives_the_same_text_in_whole_characters(engine):
