@@ -126,7 +126,7 @@ def test_settings_are_checked_and_kept(start, folder: Path) -> None:  # type: ig
         ("/set", "grounded = off"),
         ("/system Be brief.", "The system text is set."),
         ("/save", "/save needs a file name"),
-        ("/load missing.json", "missing.json is missing"),
+        ("/load missing.json", "missing.json: No such file"),
     ):
         child.sendline(typed)
         child.expect_exact(shown)

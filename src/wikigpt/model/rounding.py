@@ -55,6 +55,8 @@ class RoundedLinear(nn.Module):
     """`nn.Linear` without bias, its weight int8 `[outputs, inputs]` with a scale for each output."""
 
     bias = None
+    weight: Tensor
+    scale: Tensor
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -78,10 +80,10 @@ def round_in_place(model: nn.Module) -> None:
     known: dict[int, tuple[Tensor, Tensor]] = {}  # of tied ones, by their place
     for parent in [*model.modules()]:
         for name, module in parent.named_children():
-            kind = {nn.Linear: RoundedLinear, nn.Embedding: RoundedEmbedding}.get(type(module))
-            if kind is None or getattr(module, "bias", None) is not None:
+            if not isinstance(module, nn.Linear | nn.Embedding) or getattr(module, "bias", None) is not None:
                 continue
             place = module.weight.data_ptr()
             if place not in known:
                 known[place] = _rounded(module.weight)
+            kind = RoundedLinear if isinstance(module, nn.Linear) else RoundedEmbedding
             setattr(parent, name, kind(*known[place]))
