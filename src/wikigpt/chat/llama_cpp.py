@@ -26,6 +26,7 @@ from wikigpt.tokens import load_tokenizer
 
 CACHED_TOKENS = 16_384  # of all conversations together: 0.4 GB of keys and values in SmolLM2-135M
 MOST_AT_ONCE = 8
+SMALL = 50_000_000  # weights
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]  # transformers' order
 
 
@@ -59,19 +60,25 @@ class LlamaCppEngine:
             raise UserError(f"llama.cpp cannot load {file}: {error}. Use --backend torch.") from None
 
     @classmethod
-    def from_folder(cls, folder: Path, *, weights: WeightType = "q8_0", threads: int | None = None) -> "LlamaCppEngine":
+    def from_folder(
+        cls, folder: Path, *, weights: WeightType | None = None, threads: int | None = None
+    ) -> "LlamaCppEngine":
         """Load a model folder by way of a GGUF file, which is kept in the user's cache folder.
+
+        Args:
+            weights: of the file; None: fp16 for a small model, which rounding to 8 bits would win little, else those.
 
         Raises:
             UserError: the package is missing, or llama.cpp has no such family or tokenizer.
         """
         _package()
-        tokenizer = load_tokenizer(folder)
+        tokenizer, config = load_tokenizer(folder), load_config(folder)
+        weights = weights or ("f16" if config.n_parameters < SMALL else "q8_0")
         files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir())
         path = cache_folder("gguf") / f"{fingerprint(str(folder.resolve()), files)}.{weights}.gguf"
         if not path.is_file():
             write_gguf(load_model(folder), tokenizer, path, weights=weights)
-        return cls(path, tokenizer, load_config(folder).context_length, threads=threads)
+        return cls(path, tokenizer, config.context_length, threads=threads)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, as the model sees it."""
