@@ -155,9 +155,12 @@ def test_what_cannot_be_computed_is_refused(llama, reference, tmp_path):
         LlamaCppEngine(damaged, load_tokenizer(mini() / "model"), 64)
 
 
-def test_the_backend_is_chosen_by_what_it_can_run(tmp_path):
-    assert isinstance(open_backend(mini() / "model"), LlamaCppEngine)
+def test_the_backend_is_chosen_by_what_it_can_run(tmp_path, monkeypatch):
+    assert isinstance(open_backend(mini() / "model", name="llama.cpp"), LlamaCppEngine)
     assert isinstance(open_backend(mini() / "model", name="torch"), Engine)
+    for operators, backend in ((True, Engine), (False, LlamaCppEngine)):
+        monkeypatch.setattr("wikigpt.chat.backend.available", lambda operators=operators: operators)
+        assert isinstance(open_backend(mini() / "model"), backend)
     tokenizer = load_tokenizer(mini() / "model")
     size = tokenizer.get_vocab_size()
     config = ModelConfig(family="gpt2", vocab_size=size, n_layers=1, d_model=32, n_heads=2, context_length=64)

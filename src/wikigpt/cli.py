@@ -65,7 +65,9 @@ MergeOption = Annotated[
 
 BackendOption = Annotated[
     Literal["auto", "torch", "llama.cpp"],
-    typer.Option("--backend", help="What computes the model. [auto: llama.cpp if it is installed (wikigpt[fast])]"),
+    typer.Option(
+        "--backend", help="What computes the model. [auto: torch; llama.cpp (wikigpt[fast]) where there is no g++]"
+    ),
 ]
 
 TensorBoard = Annotated[
