@@ -30,6 +30,7 @@ BENCHMARKS = (
     "augment",
     "demo",
     "chat",
+    "decoding",
 )
 OF_A_RUN = ("mini",)  # `python mini.py --run FOLDER --json results/mini.json`; the run takes two hours
 HEADER = """# Benchmark results
