@@ -45,7 +45,7 @@ def logits_of(model: Transformer, padding: list[int], *, by_operator: bool, drop
     ids = torch.randint(0, 101, (len(padding), 32), generator=generator)
     cache = Cache(model.config, torch.tensor(padding), 40, torch.float32)
     model.model(ids[:, :12], cache=cache)
-    decoding = Decoding.of(model)
+    decoding = Decoding.of(model, 40)
     assert decoding is not None
     found = []
     for step in range(12, 32):
@@ -101,19 +101,31 @@ def test_rounded_matrices_take_a_quarter_and_are_off_by_half_a_step():
 
 
 def test_what_it_does_not_know_is_left_to_torch():
-    assert Decoding.of(random_model("qwen3")) is not None
+    assert Decoding.of(random_model("qwen3"), 40) is not None
     gpt2 = Transformer(ModelConfig(family="gpt2", vocab_size=101, n_layers=1, d_model=32, n_heads=2))
-    assert Decoding.of(gpt2) is None
+    assert Decoding.of(gpt2, 40) is None
     biased = ModelConfig(vocab_size=101, attention_bias=True, **SHAPES["llama"])
-    assert Decoding.of(Transformer(biased)) is None
+    assert Decoding.of(Transformer(biased), 40) is None
     mixed = random_model("llama")
     mixed.lm_head = RoundedLinear(torch.zeros(101, 40, dtype=torch.int8), torch.ones(101))
-    assert Decoding.of(mixed) is None
+    assert Decoding.of(mixed, 40) is None
     half = random_model("qwen3").to(torch.bfloat16)
-    assert Decoding.of(half) is None
+    assert Decoding.of(half, 40) is None
     prefixed = random_model("qwen3")
     adapt(prefixed, AdapterSettings(method="prefix"))
-    assert Decoding.of(prefixed) is None
+    assert Decoding.of(prefixed, 40) is None
+
+
+def test_operators_of_training_keep_off_rounded_matrices():
+    """They would take the whole numbers for the weights."""
+    model = random_model("qwen3")
+    ids = torch.randint(0, 101, (2, 9))
+    round_in_place(model)
+    with torch.no_grad():
+        plain = model(ids)
+        model.fuse()
+        assert not model.can_fuse()
+        assert (model(ids) - plain).abs().max() < 1e-4 * plain.abs().max()
 
 
 def test_adapters_are_reckoned_in():

@@ -49,7 +49,7 @@ def open_backend(folder: Path, adapters: Sequence[Path] = (), *, name: BackendNa
     """Load a model or adapter folder.
 
     By itself llama.cpp is taken where it is installed and can run the model, and torch has no operators of ours: with
-    them torch is the faster, for Wiki-GPT mini seven times and for SmolLM2-135M by half (benchmarks/decoding.py).
+    them torch is the faster; on two threads by a third for SmolLM2-135M, by far for Wiki-GPT mini (benchmarks).
 
     Raises:
         UserError: the folder is damaged, or the backend asked for cannot run it.

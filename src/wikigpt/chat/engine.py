@@ -230,7 +230,7 @@ class Engine:
         padding = torch.tensor([width - len(row.prompt) for row in rows])
         cache = Cache(self.model.config, padding, longest, self.model.model.stream_dtype)
         inputs = torch.tensor([[0] * (width - len(row.prompt)) + row.prompt for row in rows])
-        decoding = Decoding.of(self.model)
+        decoding = Decoding.of(self.model, longest)
         while rows:
             if decoding and cache.length:
                 logits = decoding.step(inputs[:, 0], cache)

@@ -6,6 +6,7 @@ text is the mean of its tokens' last states, or the first token's, as the folder
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ class Embedder:
         # bf16 where the processor multiplies it: three times as fast, and cosines are off by 0.001.
         self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """What vectors of other models differ in."""
         return fingerprint(*(sha256_file(path) for path in weight_files(self.folder)), self._mean)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from wikigpt.model import cpu
 from wikigpt.model.cache import Cache, LayerCache
 from wikigpt.model.config import FAMILIES, ModelConfig, RopeScaling
-from wikigpt.model.rounding import RoundedLinear
 
 # Queries are cut into blocks of this many rows, so that each multiplies only the keys it may see: half of
 # the score matrix is never computed. For training on CPUs there is `cpu.attention` (docs/experiments.md).
@@ -250,12 +249,16 @@ class Block(nn.Module):
         x = x + self.self_attn(self.input_layernorm(x), angles, documents, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
-    def can_fuse(self) -> bool:
-        """Whether there are operators for all of this block: plain matrices, SwiGLU, and RMSNorm in fp32."""
+    def can_fuse(self, *kinds: type[nn.Module]) -> bool:
+        """Whether there are operators for all of this block: plain matrices, SwiGLU, and RMSNorm in fp32.
+
+        Args:
+            kinds: of matrices that the operators know; those of training know `nn.Linear` alone.
+        """
         norm = self.input_layernorm
         if not isinstance(self.mlp, SwiGLU) or not isinstance(norm, RMSNorm) or norm.weight.dtype != torch.float32:
             return False
-        return all(isinstance(m, nn.Linear | RoundedLinear) and m.bias is None for m in self.linears)
+        return all(isinstance(m, kinds or nn.Linear) and m.bias is None for m in self.linears)
 
     @property
     def linears(self) -> list[nn.Module]:

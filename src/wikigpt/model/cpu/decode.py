@@ -4,9 +4,10 @@ import ctypes
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wikigpt.model.cpu.build import available, call
+from wikigpt.model.rounding import RoundedLinear
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
@@ -46,19 +47,22 @@ class Decoding:
     """
 
     @classmethod
-    def of(cls, model: Any) -> "Decoding | None":
-        """Of a `Transformer`; None where the operators are missing, or know nothing of a part of it."""
+    def of(cls, model: Any, longest: int) -> "Decoding | None":
+        """Of a `Transformer`, for texts of at most so many tokens.
+
+        None where the operators are missing, or know nothing of a part of it.
+        """
         blocks = [*model.model.layers]
         if model.lm_head.weight.device.type != "cpu" or model.model.stream_dtype != torch.float32 or not available():
             return None
-        if not all(block.can_fuse() and block.self_attn.prefix is None for block in blocks):
+        if not all(block.can_fuse(nn.Linear, RoundedLinear) and block.self_attn.prefix is None for block in blocks):
             return None
         linears = [model.lm_head, *(linear for block in blocks for linear in block.linears)]
         if model.lm_head.bias is not None or len({linear.weight.dtype for linear in linears}) > 1:
             return None
-        return cls(model) if model.lm_head.weight.dtype in KINDS else None
+        return cls(model, longest) if model.lm_head.weight.dtype in KINDS else None
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, longest: int) -> None:
         config, decoder = model.config, model.model
         blocks = [*decoder.layers]
         self._kept: list[Tensor] = []
@@ -78,7 +82,7 @@ class Decoding:
             kind,
             config.epsilon,
         )
-        self._angles = decoder.angles(torch.arange(config.context_length))
+        self._angles = decoder.angles(torch.arange(longest))
 
     def step(self, ids: Tensor, cache: Any) -> Tensor:
         """Logits fp32 `[texts, vocabulary]` after one more token of each text; the cache takes it up.
